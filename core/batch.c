@@ -1,0 +1,256 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Batches: rows of arrays that messages fill on arrival. */
+#include "engine.h"
+
+#include <stdlib.h>
+
+struct haul_batch {
+    struct haul_engine *engine;
+    struct haul_dict *row_types;  /* owns keys and shapes of `row` */
+    struct haul_array *row;       /* per array: the type of a row, data: row 0 */
+    struct haul_array *arrays;    /* per array: shape [rows, ...] */
+    uint64_t (*shapes)[HAUL_NDIM_MAX];
+    struct haul_destination destination;
+    struct haul_server *server; /* NULL: not posted */
+    size_t filled;
+};
+
+/* ---- Life ------------------------------------------------------------------------------------ */
+
+static int describe(struct haul_batch *batch, const struct haul_dict *row, uint64_t *bytes)
+{
+    *bytes = 0;
+    for (size_t i = 0; i < row->count; i++) {
+        const struct haul_array *array = &row->entries[i]->array;
+        uint64_t all = array->nbytes;
+        if (array->ndim == HAUL_NDIM_MAX || array->flags & HAUL_FORTRAN)
+            return haul_fail(HAUL_INVALID, "%s: a row has at most %d axes and is in C order",
+                             array->key, HAUL_NDIM_MAX - 1);
+        batch->row[i] = batch->arrays[i] = *array;
+        batch->shapes[i][0] = batch->destination.rows;
+        if (array->ndim > 0)
+            memcpy(&batch->shapes[i][1], array->shape, array->ndim * sizeof *array->shape);
+        batch->arrays[i].shape = batch->shapes[i];
+        batch->arrays[i].ndim++;
+        if (!haul_mul_u64(&all, batch->destination.rows) ||
+            !haul_add_u64(bytes, haul_align_up((size_t)all, HAUL_POOL_ALIGNMENT)) || all > SIZE_MAX / 2)
+            return haul_fail(HAUL_TOO_LARGE, "%s: the batch is too large", array->key);
+        batch->arrays[i].nbytes = all;
+    }
+    return 0;
+}
+
+static int allocate(struct haul_batch *batch, const struct haul_dict *row)
+{
+    struct haul_destination *destination = &batch->destination;
+    size_t count = HAUL_MAX(row->count, (size_t)1);
+    uint64_t bytes;
+    batch->row = calloc(count, sizeof *batch->row);
+    batch->arrays = calloc(count, sizeof *batch->arrays);
+    batch->shapes = calloc(count, sizeof *batch->shapes);
+    destination->message = calloc(destination->rows, sizeof *destination->message);
+    if (!batch->row || !batch->arrays || !batch->shapes || !destination->message)
+        return haul_fail(HAUL_NO_MEMORY, "no memory for a batch");
+    int err = describe(batch, row, &bytes);
+    if (!err)
+        err = haul_pool_alloc(batch->engine->pool, (size_t)bytes, 0, &destination->block);
+    if (err)
+        return err;
+    char *at = destination->block->data;
+    for (size_t i = 0; i < row->count; i++) {
+        batch->row[i].data = batch->arrays[i].data = at;
+        at += haul_align_up((size_t)batch->arrays[i].nbytes, HAUL_POOL_ALIGNMENT);
+    }
+    destination->row = batch->row;
+    destination->array_count = row->count;
+    return 0;
+}
+
+static void free_batch(struct haul_batch *batch)
+{
+    struct haul_engine *engine = batch->engine;
+    if (batch->destination.block)
+        haul_block_release(batch->destination.block);
+    if (batch->row_types)
+        haul_dict_unreference(batch->row_types);
+    free(batch->row);
+    free(batch->arrays);
+    free(batch->shapes);
+    free(batch->destination.message);
+    free(batch);
+    haul_engine_release(engine);
+}
+
+int haul_batch_create(struct haul_context *context, const struct haul_dict *row, size_t rows,
+                      struct haul_batch **made)
+{
+    struct haul_engine *engine = haul_context_engine(context);
+    if (rows == 0)
+        return haul_fail(HAUL_INVALID, "a batch has at least one row");
+    int err = haul_engine_enter(engine);
+    if (err)
+        return err;
+    struct haul_batch *batch = calloc(1, sizeof *batch);
+    haul_engine_retain(engine);
+    if (batch) {
+        batch->engine = engine;
+        batch->destination.rows = rows;
+        haul_list_init(&batch->destination.node);
+        err = haul_dict_copy_types(row, &batch->row_types);
+        if (!err)
+            err = allocate(batch, batch->row_types);
+        if (err)
+            free_batch(batch);
+        else
+            *made = batch;
+    } else {
+        err = haul_fail(HAUL_NO_MEMORY, "no memory for a batch");
+        haul_engine_release(engine);
+    }
+    haul_engine_leave(engine);
+    return err;
+}
+
+/* ---- Filling --------------------------------------------------------------------------------- */
+
+static void release_rows(struct haul_batch *batch)
+{
+    struct haul_destination *destination = &batch->destination;
+    for (size_t row = 0; row < destination->rows; row++) {
+        struct haul_message *message = destination->message[row];
+        if (!message)
+            continue;
+        haul_inbound_no_reply(message);
+        haul_message_free(message); /* vacates the row */
+    }
+    batch->filled = 0;
+}
+
+int haul_batch_post(struct haul_batch *batch, struct haul_server *server)
+{
+    struct haul_engine *engine = batch->engine;
+    if (server->engine != engine)
+        return haul_fail(HAUL_INVALID, "the batch was made from another context than the server");
+    int err = haul_engine_enter(engine);
+    if (err)
+        return err;
+    if (batch->server) {
+        err = haul_fail(HAUL_BUSY, "the batch is posted already: wait for it first");
+    } else {
+        release_rows(batch);
+        batch->server = server;
+        haul_destination_post(engine, &server->inbox, &batch->destination);
+    }
+    haul_engine_leave(engine);
+    return err;
+}
+
+static bool is_filled(void *arg)
+{
+    struct haul_batch *batch = arg;
+    return batch->server->inbox.closed || batch->destination.whole == batch->destination.rows;
+}
+
+static void move_row(struct haul_batch *batch, size_t from, size_t to)
+{
+    struct haul_message *message = batch->destination.message[from];
+    for (size_t i = 0; i < batch->destination.array_count; i++) {
+        struct haul_array *row = &batch->row[i];
+        if (row->nbytes > 0)
+            memcpy((char *)row->data + to * row->nbytes, (char *)row->data + from * row->nbytes,
+                   (size_t)row->nbytes);
+    }
+    HAUL_COUNT(message->peer, bytes_copied, haul_message_bytes(message));
+    message->row = to;
+    batch->destination.message[to] = message;
+    batch->destination.message[from] = NULL;
+}
+
+/* The whole rows to the front. */
+static void close_gaps(struct haul_batch *batch)
+{
+    size_t filled = 0;
+    for (size_t row = 0; row < batch->destination.rows; row++) {
+        if (!batch->destination.message[row])
+            continue;
+        if (row != filled)
+            move_row(batch, row, filled);
+        filled++;
+    }
+    batch->filled = filled;
+}
+
+int haul_batch_wait(struct haul_batch *batch, int64_t timeout_ns)
+{
+    struct haul_engine *engine = batch->engine;
+    int err = haul_engine_enter(engine);
+    if (err)
+        return err;
+    if (!batch->server) {
+        haul_engine_leave(engine);
+        return haul_fail(HAUL_INVALID, "the batch is not posted");
+    }
+    err = haul_drive_wait(&engine->drive, is_filled, batch, haul_deadline_ns(timeout_ns));
+    haul_destination_withdraw(engine, &batch->destination);
+    close_gaps(batch);
+    if (!err && batch->filled < batch->destination.rows)
+        err = HAUL_CLOSED;
+    batch->server = NULL;
+    if (err)
+        haul_fail(err, "%zu of %zu rows were filled", batch->filled, batch->destination.rows);
+    haul_engine_leave(engine);
+    return err;
+}
+
+void haul_batch_destroy(struct haul_batch *batch)
+{
+    if (!batch || batch->engine->inherited)
+        return;
+    struct haul_engine *engine = batch->engine;
+    haul_engine_retain(engine);
+    haul_drive_enter(&engine->drive);
+    if (batch->server)
+        haul_destination_withdraw(engine, &batch->destination);
+    release_rows(batch);
+    free_batch(batch);
+    haul_drive_leave(&engine->drive);
+    haul_engine_release(engine);
+}
+
+/* ---- Rows ------------------------------------------------------------------------------------ */
+
+size_t haul_batch_rows(const struct haul_batch *batch)
+{
+    return batch->filled;
+}
+
+size_t haul_batch_count(const struct haul_batch *batch)
+{
+    return batch->destination.array_count;
+}
+
+const struct haul_array *haul_batch_at(const struct haul_batch *batch, size_t index)
+{
+    return index < batch->destination.array_count ? &batch->arrays[index] : NULL;
+}
+
+const struct haul_array *haul_batch_find(const struct haul_batch *batch, const char *key)
+{
+    for (size_t i = 0; i < batch->destination.array_count; i++)
+        if (!strcmp(batch->arrays[i].key, key))
+            return &batch->arrays[i];
+    return NULL;
+}
+
+struct haul_peer *haul_batch_peer(const struct haul_batch *batch, size_t row)
+{
+    return row < batch->filled ? batch->destination.message[row]->peer : NULL;
+}
+
+int haul_batch_reply(struct haul_batch *batch, size_t row, struct haul_dict *dict,
+                     int64_t timeout_ns)
+{
+    if (row >= batch->filled)
+        return haul_fail(HAUL_INVALID, "row %zu is not filled (%zu are)", row, batch->filled);
+    return haul_reply(batch->destination.message[row], dict, timeout_ns);
+}

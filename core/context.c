@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Contexts. */
+#include "engine.h"
+
+#include <stdlib.h>
+
+#define TEXT_OF(number) #number
+#define VERSION_TEXT(major, minor, patch) TEXT_OF(major) "." TEXT_OF(minor) "." TEXT_OF(patch)
+
+const char *haul_version(void)
+{
+    return VERSION_TEXT(HAUL_VERSION_MAJOR, HAUL_VERSION_MINOR, HAUL_VERSION_PATCH);
+}
+
+int haul_open(struct haul_context **context, const struct haul_options *options)
+{
+    struct haul_options *copy;
+    int err = options ? haul_options_copy(options, &copy) : haul_options_create(&copy);
+    if (err)
+        return err;
+    struct haul_context *made = calloc(1, sizeof *made);
+    if (!made) {
+        haul_options_destroy(copy);
+        return haul_fail(HAUL_NO_MEMORY, "no memory for a context");
+    }
+    err = haul_engine_create(copy, &made->engine);
+    if (err) {
+        free(made);
+        return err;
+    }
+    *context = made;
+    return 0;
+}
+
+/* Small replies on their way are handed over: bounded. */
+#define CLOSE_NS (2 * (int64_t)HAUL_NS_PER_S)
+
+static bool nothing_is_on_its_way(void *arg)
+{
+    struct haul_engine *engine = arg;
+    HAUL_LIST_EACH(&engine->links, node)
+    {
+        struct haul_link *link = HAUL_CONTAINER_OF(node, struct haul_link, node);
+        HAUL_LIST_EACH(&link->open, op)
+        if (HAUL_CONTAINER_OF(op, struct haul_op, node)->announcement.in_channel)
+            return false;
+    }
+    return true;
+}
+
+void haul_close(struct haul_context *context)
+{
+    if (!context)
+        return;
+    struct haul_engine *engine = context->engine;
+    free(context);
+    if (engine->inherited)
+        return;
+    haul_drive_enter(&engine->drive);
+    haul_drive_wait(&engine->drive, nothing_is_on_its_way, engine, haul_deadline_ns(CLOSE_NS));
+    while (!haul_list_empty(&engine->servers))
+        haul_server_shut(HAUL_LIST_FIRST(&engine->servers, struct haul_server, node));
+    while (!haul_list_empty(&engine->peers))
+        haul_peer_shut(HAUL_LIST_FIRST(&engine->peers, struct haul_peer, node),
+                       "the context was closed");
+    while (!haul_list_empty(&engine->links))
+        haul_link_bye(HAUL_LIST_FIRST(&engine->links, struct haul_link, node), HAUL_CLOSED,
+                      "the context was closed");
+    haul_links_reap(engine);
+    haul_drive_close(&engine->drive);
+    haul_drive_leave(&engine->drive);
+    haul_engine_shutdown(engine);
+    haul_engine_release(engine);
+}
+
+int haul_context_fd(struct haul_context *context)
+{
+    struct haul_engine *engine = context->engine;
+    int err = haul_engine_enter(engine);
+    if (err)
+        return err;
+    int fd = haul_engine_user_fd(engine);
+    haul_engine_leave(engine);
+    return fd;
+}
+
+void haul_context_stats(struct haul_context *context, struct haul_stats *stats)
+{
+    struct haul_engine *engine = context->engine;
+    *stats = (struct haul_stats){0};
+    if (haul_engine_enter(engine))
+        return;
+    *stats = engine->stats;
+    stats->pool_bytes =
+        haul_pool_mapped_bytes(engine->pool) + haul_pool_mapped_bytes(engine->offers);
+    stats->pool_used_bytes =
+        haul_pool_used_bytes(engine->pool) + haul_pool_used_bytes(engine->offers);
+    haul_engine_leave(engine);
+}

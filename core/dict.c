@@ -1,0 +1,311 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Dicts: the arrays that are sent. */
+#include "engine.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+static int make_dict(struct haul_engine *engine, struct haul_dict **dict)
+{
+    struct haul_dict *made = calloc(1, sizeof *made);
+    if (!made)
+        return haul_fail(HAUL_NO_MEMORY, "no memory for a dict");
+    atomic_init(&made->references, 1);
+    made->engine = engine;
+    haul_engine_retain(engine);
+    *dict = made;
+    return 0;
+}
+
+int haul_dict_create(struct haul_context *context, struct haul_dict **dict)
+{
+    struct haul_engine *engine = haul_context_engine(context);
+    if (engine->inherited)
+        return haul_engine_enter(engine);
+    return make_dict(engine, dict);
+}
+
+/* ---- Entries --------------------------------------------------------------------------------- */
+
+void haul_dict_entry_free(struct haul_dict_entry *entry)
+{
+    if (entry->block)
+        haul_block_release(entry->block);
+    free(entry->text);
+    free(entry);
+}
+
+/* A copy of the array with its text and shape, its data as given. */
+static int make_entry(const struct haul_array *array, struct haul_dict_entry **made)
+{
+    struct haul_array checked = *array;
+    int err = haul_array_check(&checked);
+    if (err)
+        return err;
+    size_t key_bytes = strlen(array->key) + 1;
+    size_t description_bytes = array->description ? strlen(array->description) + 1 : 0;
+    struct haul_dict_entry *entry = calloc(1, sizeof *entry);
+    char *text = malloc(key_bytes + description_bytes);
+    if (!entry || !text) {
+        free(entry);
+        free(text);
+        return haul_fail(HAUL_NO_MEMORY, "%s: no memory for an array's entry", array->key);
+    }
+    haul_list_init(&entry->node);
+    entry->text = text;
+    memcpy(text, array->key, key_bytes);
+    if (description_bytes > 0)
+        memcpy(text + key_bytes, array->description, description_bytes);
+    if (array->ndim > 0)
+        memcpy(entry->shape, array->shape, array->ndim * sizeof *array->shape);
+    entry->array = checked;
+    entry->array.key = text;
+    entry->array.description = description_bytes ? text + key_bytes : NULL;
+    entry->array.shape = entry->shape;
+    *made = entry;
+    return 0;
+}
+
+static struct haul_dict_entry *find_entry(const struct haul_dict *dict, const char *key,
+                                          size_t *index)
+{
+    for (size_t i = 0; i < dict->count; i++) {
+        if (!strcmp(dict->entries[i]->array.key, key)) {
+            *index = i;
+            return dict->entries[i];
+        }
+    }
+    return NULL;
+}
+
+static int append_entry(struct haul_dict *dict, struct haul_dict_entry *entry)
+{
+    if (dict->count == HAUL_ARRAYS_MAX)
+        return haul_fail(HAUL_INVALID, "%s: a dict has at most %d arrays", entry->array.key,
+                         HAUL_ARRAYS_MAX);
+    if (dict->count == dict->capacity) {
+        size_t capacity = dict->capacity ? 2 * dict->capacity : 8;
+        struct haul_dict_entry **entries =
+            realloc(dict->entries, capacity * sizeof *dict->entries);
+        if (!entries)
+            return haul_fail(HAUL_NO_MEMORY, "%s: no memory for an array's entry",
+                             entry->array.key);
+        dict->entries = entries;
+        dict->capacity = capacity;
+    }
+    dict->entries[dict->count++] = entry;
+    return 0;
+}
+
+static int check_idle(const struct haul_dict *dict)
+{
+    return dict->in_flight == 0
+               ? 0
+               : haul_fail(HAUL_BUSY, "%u sends of the dict are under way; wait for them, or use "
+                                      "another dict",
+                           dict->in_flight);
+}
+
+/* Adds an entry or replaces the one of the same key; under the lock. Takes it over. */
+static int add_entry(struct haul_dict *dict, struct haul_dict_entry *entry)
+{
+    size_t index;
+    int err = check_idle(dict);
+    struct haul_dict_entry *old = err ? NULL : find_entry(dict, entry->array.key, &index);
+    if (old) {
+        dict->entries[index] = entry;
+        haul_dict_entry_free(old);
+        return 0;
+    }
+    if (!err)
+        err = append_entry(dict, entry);
+    if (err)
+        haul_dict_entry_free(entry);
+    return err;
+}
+
+/* ---- Public ---------------------------------------------------------------------------------- */
+
+static struct haul_array plain_array(const char *key, enum haul_dtype dtype, uint32_t ndim,
+                                     const uint64_t *shape, const void *data)
+{
+    return (struct haul_array){.key = key,
+                               .dtype = dtype,
+                               .itemsize = haul_dtype_itemsize(dtype),
+                               .ndim = ndim,
+                               .shape = shape,
+                               .data = (void *)data};
+}
+
+int haul_dict_put(struct haul_dict *dict, const char *key, enum haul_dtype dtype, uint32_t ndim,
+                  const uint64_t *shape, const void *data)
+{
+    struct haul_array array = plain_array(key, dtype, ndim, shape, data);
+    return haul_dict_put_array(dict, &array);
+}
+
+int haul_dict_put_array(struct haul_dict *dict, const struct haul_array *array)
+{
+    struct haul_dict_entry *entry;
+    int err = make_entry(array, &entry);
+    if (err)
+        return err;
+    if (!entry->array.data && entry->array.nbytes > 0) {
+        err = haul_fail(HAUL_INVALID, "%s: %llu bytes, but data is NULL", array->key,
+                        (unsigned long long)entry->array.nbytes);
+        haul_dict_entry_free(entry);
+        return err;
+    }
+    err = haul_engine_enter(dict->engine);
+    if (err) {
+        haul_dict_entry_free(entry);
+        return err;
+    }
+    err = add_entry(dict, entry);
+    haul_engine_leave(dict->engine);
+    return err;
+}
+
+int haul_dict_alloc(struct haul_dict *dict, const char *key, enum haul_dtype dtype, uint32_t ndim,
+                    const uint64_t *shape, void **data)
+{
+    struct haul_array array = plain_array(key, dtype, ndim, shape, NULL);
+    int err = haul_dict_alloc_array(dict, &array);
+    if (!err)
+        *data = array.data;
+    return err;
+}
+
+int haul_dict_alloc_array(struct haul_dict *dict, struct haul_array *array)
+{
+    struct haul_dict_entry *entry;
+    int err = make_entry(array, &entry);
+    if (err)
+        return err;
+    err = haul_engine_enter(dict->engine);
+    if (err) {
+        haul_dict_entry_free(entry);
+        return err;
+    }
+    err = haul_pool_alloc(dict->engine->offers, (size_t)entry->array.nbytes, 0, &entry->block);
+    if (err) {
+        haul_dict_entry_free(entry);
+    } else {
+        void *data = entry->array.data = entry->block->data;
+        uint64_t nbytes = entry->array.nbytes;
+        err = add_entry(dict, entry);
+        if (!err) {
+            array->data = data;
+            array->nbytes = nbytes;
+        }
+    }
+    haul_engine_leave(dict->engine);
+    return err;
+}
+
+int haul_dict_give(struct haul_dict *dict, const char *key)
+{
+    size_t index;
+    int err = haul_engine_enter(dict->engine);
+    if (err)
+        return err;
+    struct haul_dict_entry *entry = find_entry(dict, key, &index);
+    err = check_idle(dict);
+    if (!entry)
+        err = haul_fail(HAUL_NOT_FOUND, "the dict has no array \"%s\"", key);
+    else if (!err && !entry->block)
+        err = haul_fail(HAUL_INVALID, "%s: only arrays of haul_dict_alloc() can be given", key);
+    else if (!err)
+        entry->give = true;
+    haul_engine_leave(dict->engine);
+    return err;
+}
+
+size_t haul_dict_count(const struct haul_dict *dict)
+{
+    return dict->count;
+}
+
+const struct haul_array *haul_dict_at(const struct haul_dict *dict, size_t index)
+{
+    return index < dict->count ? &dict->entries[index]->array : NULL;
+}
+
+static void free_entries(struct haul_dict *dict)
+{
+    while (dict->count > 0)
+        haul_dict_entry_free(dict->entries[--dict->count]);
+}
+
+int haul_dict_clear(struct haul_dict *dict)
+{
+    int err = haul_engine_enter(dict->engine);
+    if (err)
+        return err;
+    err = check_idle(dict);
+    if (!err)
+        free_entries(dict);
+    haul_engine_leave(dict->engine);
+    return err;
+}
+
+int haul_dict_copy_types(const struct haul_dict *dict, struct haul_dict **made)
+{
+    struct haul_dict *copy = NULL;
+    int err = make_dict(dict->engine, &copy);
+    for (size_t i = 0; i < dict->count && !err; i++) {
+        struct haul_dict_entry *entry;
+        err = make_entry(&dict->entries[i]->array, &entry);
+        if (err)
+            continue;
+        entry->array.data = NULL;
+        err = append_entry(copy, entry);
+        if (err)
+            haul_dict_entry_free(entry);
+    }
+    if (!err)
+        *made = copy;
+    else if (copy)
+        haul_dict_unreference(copy);
+    return err;
+}
+
+static bool is_idle(void *arg)
+{
+    return ((struct haul_dict *)arg)->in_flight == 0;
+}
+
+int haul_dict_wait(struct haul_dict *dict, int64_t timeout_ns)
+{
+    int err = haul_engine_enter(dict->engine);
+    if (err)
+        return err;
+    err = haul_drive_wait(&dict->engine->drive, is_idle, dict, haul_deadline_ns(timeout_ns));
+    if (err)
+        haul_fail(err, "%u sends of the dict are still under way", dict->in_flight);
+    haul_engine_leave(dict->engine);
+    return err;
+}
+
+void haul_dict_unreference(struct haul_dict *dict)
+{
+    struct haul_engine *engine = dict->engine;
+    if (atomic_fetch_sub(&dict->references, 1) != 1)
+        return;
+    free_entries(dict);
+    free(dict->entries);
+    free(dict);
+    haul_engine_release(engine);
+}
+
+void haul_dict_destroy(struct haul_dict *dict)
+{
+    if (!dict || dict->engine->inherited)
+        return;
+    struct haul_engine *engine = dict->engine;
+    haul_engine_retain(engine);
+    haul_drive_enter(&engine->drive);
+    haul_dict_unreference(dict);
+    haul_drive_leave(&engine->drive);
+    haul_engine_release(engine);
+}

@@ -1,0 +1,563 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * The drive lock and the event loop.
+ *
+ * Happy path. A thread that waits takes the lock, finds nobody driving, and drives: it dispatches
+ * ready descriptors and runs progress() until what it waits for is there. No other thread is
+ * involved, so a message costs no hand-off. The lock is held while it works and free while it sleeps,
+ * so others send, release and reply meanwhile.
+ *
+ * Others who wait sleep on a descriptor of their own; after each pass the driver tells those whose wait
+ * is over, and when it leaves it wakes one of the rest, who drives on. When nobody waits, the progress
+ * thread takes over after GRACE_NS; a waiter that comes takes the turn from it at once.
+ *
+ * A turn that was taken over ends at its next look at `driver`; it drops the events it has in hand,
+ * which is safe because all watches are level-triggered.
+ *
+ * Failure modes. A signal ends a sleep: HAUL_INTERRUPTED. fork: the child never touches the lock again
+ * (core checks before); haul_drive_forked() closes what it inherited. */
+#include "drive.h"
+
+#include "error.h"
+#include "log.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+enum { EVENTS_PER_PASS = 64, AGAIN = 1 };
+/* Nobody drove for this long: the progress thread does. */
+#define GRACE_NS (2 * (uint64_t)HAUL_NS_PER_MS)
+/* The same turn went on for this many graces: the progress thread sleeps until the turn's end. */
+enum { GRACES_BEFORE_SLEEP = 25 };
+
+struct haul_watch {
+    struct haul_drive *drive;
+    struct haul_list node;
+    int fd;
+    bool dead;
+    void (*ready)(void *arg, uint32_t events);
+    void *arg;
+};
+
+/* A thread that sleeps while another drives. */
+struct waiter {
+    struct haul_list node;
+    int fd; /* eventfd: a poll on it, unlike a condition variable, is ended by a signal */
+    bool told;
+    bool (*ready)(void *arg);
+    void *arg;
+};
+
+/* ---- Lock ------------------------------------------------------------------------------------ */
+
+void haul_drive_enter(struct haul_drive *drive)
+{
+    atomic_fetch_add(&drive->entering, 1);
+    pthread_mutex_lock(&drive->lock);
+    atomic_fetch_sub(&drive->entering, 1);
+}
+
+static void tell(struct waiter *waiter)
+{
+    if (waiter->told)
+        return;
+    waiter->told = true;
+    uint64_t one = 1;
+    (void)!write(waiter->fd, &one, sizeof one);
+}
+
+static void tell_waiters(struct haul_drive *drive)
+{
+    drive->changed = false;
+    HAUL_LIST_EACH(&drive->waiters, node)
+    {
+        struct waiter *waiter = HAUL_CONTAINER_OF(node, struct waiter, node);
+        if (drive->closed || waiter->ready(waiter->arg))
+            tell(waiter);
+    }
+}
+
+void haul_drive_leave(struct haul_drive *drive)
+{
+    if (drive->changed) {
+        drive->work.settled(drive->work.arg);
+        tell_waiters(drive);
+        if (drive->driver)
+            haul_drive_wake(drive); /* it may be asleep, and what it waits for is there */
+    }
+    pthread_mutex_unlock(&drive->lock);
+}
+
+/* Between two steps of a pass: threads that want the lock get it. Mutexes are not fair, so without the
+ * yield a busy driver would take it again at once. */
+static void let_others_in(struct haul_drive *drive)
+{
+    for (int tries = 0; tries < 64 && atomic_load(&drive->entering); tries++) {
+        pthread_mutex_unlock(&drive->lock);
+        sched_yield();
+        pthread_mutex_lock(&drive->lock);
+    }
+}
+
+void haul_drive_wake(struct haul_drive *drive)
+{
+    uint64_t one = 1;
+    (void)!write(drive->wake_fd, &one, sizeof one);
+}
+
+/* ---- Watches --------------------------------------------------------------------------------- */
+
+int haul_drive_watch(struct haul_drive *drive, int fd, uint32_t events,
+                     void (*ready)(void *arg, uint32_t events), void *arg,
+                     struct haul_watch **watch)
+{
+    struct haul_watch *made = calloc(1, sizeof *made);
+    if (!made)
+        return haul_fail(HAUL_NO_MEMORY, "no memory to watch a descriptor");
+    *made = (struct haul_watch){.drive = drive, .fd = fd, .ready = ready, .arg = arg};
+    struct epoll_event event = {.events = events, .data.ptr = made};
+    if (epoll_ctl(drive->epoll_fd, EPOLL_CTL_ADD, fd, &event)) {
+        free(made);
+        return haul_fail(HAUL_SYSTEM, "epoll_ctl: %s", strerror(errno));
+    }
+    haul_list_append(&drive->watches, &made->node);
+    *watch = made;
+    return 0;
+}
+
+int haul_drive_watch_change(struct haul_watch *watch, uint32_t events)
+{
+    struct epoll_event event = {.events = events, .data.ptr = watch};
+    if (epoll_ctl(watch->drive->epoll_fd, EPOLL_CTL_MOD, watch->fd, &event))
+        return haul_fail(HAUL_SYSTEM, "epoll_ctl: %s", strerror(errno));
+    return 0;
+}
+
+void haul_drive_unwatch(struct haul_watch *watch)
+{
+    epoll_ctl(watch->drive->epoll_fd, EPOLL_CTL_DEL, watch->fd, NULL);
+    watch->dead = true;
+    haul_list_remove(&watch->node);
+    haul_list_append(&watch->drive->dead_watches, &watch->node);
+}
+
+static void free_watches(struct haul_list *list)
+{
+    while (!haul_list_empty(list))
+        free(HAUL_CONTAINER_OF(haul_list_pop(list), struct haul_watch, node));
+}
+
+static void woken(void *arg, uint32_t events)
+{
+    struct haul_drive *drive = arg;
+    uint64_t count;
+    (void)events;
+    (void)!read(drive->wake_fd, &count, sizeof count);
+}
+
+/* ---- One pass -------------------------------------------------------------------------------- */
+
+/* epoll_pwait2 takes nanoseconds; where the kernel lacks it, milliseconds rounded up. */
+static int poll_events(int epoll_fd, struct epoll_event *events, uint64_t timeout_ns)
+{
+    static atomic_bool has_pwait2 = true;
+    if (timeout_ns == 0)
+        return epoll_wait(epoll_fd, events, EVENTS_PER_PASS, 0);
+    if (atomic_load_explicit(&has_pwait2, memory_order_relaxed)) {
+        struct timespec limit = {.tv_sec = (time_t)(timeout_ns / HAUL_NS_PER_S),
+                                 .tv_nsec = (long)(timeout_ns % HAUL_NS_PER_S)};
+        bool forever = timeout_ns == UINT64_MAX;
+        int count =
+            epoll_pwait2(epoll_fd, events, EVENTS_PER_PASS, forever ? NULL : &limit, NULL);
+        if (count >= 0 || errno != ENOSYS)
+            return count;
+        atomic_store_explicit(&has_pwait2, false, memory_order_relaxed);
+    }
+    uint64_t ms = timeout_ns / HAUL_NS_PER_MS + (timeout_ns % HAUL_NS_PER_MS != 0);
+    return epoll_wait(epoll_fd, events, EVENTS_PER_PASS,
+                      timeout_ns == UINT64_MAX ? -1 : (int)HAUL_MIN(ms, (uint64_t)INT32_MAX));
+}
+
+uint64_t haul_drive_idle_ns(const struct haul_drive *drive)
+{
+    return drive->idle_ns + (drive->idle_since_ns ? haul_now_ns() - drive->idle_since_ns : 0);
+}
+
+static void note_idle(struct haul_drive *drive, bool idle)
+{
+    if (idle == (drive->idle_since_ns != 0))
+        return;
+    drive->idle_ns = haul_drive_idle_ns(drive);
+    drive->idle_since_ns = idle ? haul_now_ns() : 0;
+}
+
+/* Sleeps up to timeout_ns for events and works on them. Returns whether anything was done, or
+ * HAUL_INTERRUPTED, or HAUL_CLOSED when another thread has taken the turn. */
+static int pass(struct haul_drive *drive, uint64_t turn, uint64_t timeout_ns)
+{
+    struct epoll_event events[EVENTS_PER_PASS];
+    bool sleeps = timeout_ns > 0;
+    if (sleeps)
+        pthread_mutex_unlock(&drive->lock);
+    int count = poll_events(drive->epoll_fd, events, timeout_ns);
+    bool interrupted = count < 0 && errno == EINTR;
+    if (sleeps) {
+        pthread_mutex_lock(&drive->lock);
+        if (drive->driver != turn)
+            return HAUL_CLOSED;
+    }
+    note_idle(drive, count <= 0);
+    for (int i = 0; i < count; i++) {
+        struct haul_watch *watch = events[i].data.ptr;
+        if (!watch->dead)
+            watch->ready(watch->arg, events[i].events);
+        let_others_in(drive);
+        if (drive->driver != turn)
+            return HAUL_CLOSED;
+    }
+    bool worked = drive->work.progress(drive->work.arg);
+    free_watches(&drive->dead_watches);
+    drive->work.settled(drive->work.arg);
+    if (drive->changed)
+        tell_waiters(drive);
+    if (interrupted)
+        return HAUL_INTERRUPTED;
+    return count > 0 || worked;
+}
+
+static uint64_t sleep_ns(struct haul_drive *drive, uint64_t deadline_ns)
+{
+    uint64_t until = HAUL_MIN(deadline_ns, drive->work.deadline_ns(drive->work.arg));
+    uint64_t now = haul_now_ns();
+    return until == UINT64_MAX ? UINT64_MAX : until > now ? until - now : 0;
+}
+
+/* ---- Spinning -------------------------------------------------------------------------------- */
+
+/* Polling without sleep saves the wake-up, the largest cost of a small message, when the next event is
+ * near. It is tried only while it pays: spin_score remembers how often it did, and an involuntary
+ * context switch during a spin means that others need the CPU, so none is tried for a while. */
+enum { SPIN_SCORE_MAX = 64, SPIN_SCORE_MIN = 8 };
+
+static long involuntary_switches(void)
+{
+    struct rusage usage;
+    return getrusage(RUSAGE_THREAD, &usage) ? 0 : usage.ru_nivcsw;
+}
+
+static bool spin_pays(struct haul_drive *drive)
+{
+    if (drive->spin_max_ns == 0)
+        return false;
+    if (drive->spin_score >= SPIN_SCORE_MIN)
+        return haul_now_ns() >= drive->spin_not_before_ns;
+    drive->spin_score++; /* after some sleeps without, one more try */
+    return false;
+}
+
+static int spin(struct haul_drive *drive, uint64_t turn, uint64_t deadline_ns)
+{
+    long switches = involuntary_switches();
+    uint64_t end_ns = HAUL_MIN(haul_now_ns() + drive->spin_max_ns, deadline_ns);
+    int result;
+    do {
+        result = pass(drive, turn, 0);
+        if (result == 0)
+            let_others_in(drive);
+        if (drive->driver != turn)
+            return HAUL_CLOSED;
+    } while (result == 0 && haul_now_ns() < end_ns);
+    if (result != 0)
+        drive->spin_score = HAUL_MIN(drive->spin_score + 8u, (unsigned)SPIN_SCORE_MAX);
+    else
+        drive->spin_score -= HAUL_MIN(drive->spin_score, 8u);
+    if (involuntary_switches() != switches) {
+        drive->spin_backoff_ns =
+            HAUL_MIN(HAUL_MAX(drive->spin_backoff_ns * 2, (uint64_t)HAUL_NS_PER_MS),
+                     (uint64_t)100 * HAUL_NS_PER_MS);
+        drive->spin_not_before_ns = haul_now_ns() + drive->spin_backoff_ns;
+    } else if (result != 0) {
+        drive->spin_backoff_ns = 0;
+    }
+    return result;
+}
+
+/* ---- Turns ----------------------------------------------------------------------------------- */
+
+static uint64_t begin_turn(struct haul_drive *drive, bool is_thread)
+{
+    bool takes_over = drive->driver != 0;
+    drive->driver = ++drive->turns;
+    drive->driver_is_thread = is_thread;
+    if (takes_over)
+        haul_drive_wake(drive); /* the progress thread is asleep in our epoll set: out of it */
+    return drive->driver;
+}
+
+static void end_turn(struct haul_drive *drive, uint64_t turn)
+{
+    if (drive->driver != turn)
+        return;
+    drive->driver = 0;
+    drive->left_ns = haul_now_ns();
+    note_idle(drive, false);
+    if (!haul_list_empty(&drive->waiters)) {
+        tell(HAUL_LIST_FIRST(&drive->waiters, struct waiter, node));
+    } else if (drive->thread_asleep) {
+        uint64_t one = 1;
+        drive->thread_asleep = false;
+        (void)!write(drive->thread_fd, &one, sizeof one);
+    }
+}
+
+static int next_pass(struct haul_drive *drive, uint64_t turn, bool idle, uint64_t deadline_ns)
+{
+    if (!idle)
+        return pass(drive, turn, 0);
+    if (spin_pays(drive)) {
+        int result = spin(drive, turn, deadline_ns);
+        if (result != 0)
+            return result;
+    }
+    return pass(drive, turn, drive->changed ? 0 : sleep_ns(drive, deadline_ns));
+}
+
+/* Drives until ready(arg), the deadline, a signal, or the loss of the turn (AGAIN). */
+static int drive_until(struct haul_drive *drive, bool (*ready)(void *arg), void *arg,
+                       uint64_t deadline_ns)
+{
+    uint64_t turn = begin_turn(drive, false);
+    int result = pass(drive, turn, 0);
+    for (;;) {
+        if (drive->driver != turn)
+            return AGAIN;
+        int end = AGAIN;
+        if (ready(arg))
+            end = 0;
+        else if (drive->closed)
+            end = HAUL_CLOSED;
+        else if (result == HAUL_INTERRUPTED)
+            end = HAUL_INTERRUPTED;
+        else if (haul_now_ns() >= deadline_ns)
+            end = HAUL_TIMEOUT;
+        if (end != AGAIN) {
+            end_turn(drive, turn);
+            return end;
+        }
+        result = next_pass(drive, turn, result == 0, deadline_ns);
+    }
+}
+
+static struct waiter *take_waiter(struct haul_drive *drive)
+{
+    if (!haul_list_empty(&drive->idle_waiters))
+        return HAUL_CONTAINER_OF(haul_list_pop(&drive->idle_waiters), struct waiter, node);
+    struct waiter *made = calloc(1, sizeof *made);
+    if (!made)
+        return NULL;
+    haul_list_init(&made->node);
+    made->fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (made->fd < 0) {
+        free(made);
+        return NULL;
+    }
+    return made;
+}
+
+/* Sleeps while another thread drives. AGAIN: look again. */
+static int sleep_until_told(struct haul_drive *drive, bool (*ready)(void *arg), void *arg,
+                            uint64_t deadline_ns)
+{
+    struct waiter *waiter = take_waiter(drive);
+    if (!waiter)
+        return haul_fail(HAUL_SYSTEM, "no descriptor to wait with: raise the limit of open files");
+    waiter->ready = ready;
+    waiter->arg = arg;
+    waiter->told = false;
+    haul_list_append(&drive->waiters, &waiter->node);
+    uint64_t now = haul_now_ns();
+    uint64_t left = deadline_ns > now ? deadline_ns - now : 0;
+    struct timespec limit = {.tv_sec = (time_t)(left / HAUL_NS_PER_S),
+                             .tv_nsec = (long)(left % HAUL_NS_PER_S)};
+    pthread_mutex_unlock(&drive->lock);
+    struct pollfd poll_fd = {.fd = waiter->fd, .events = POLLIN};
+    int count = ppoll(&poll_fd, 1, deadline_ns == UINT64_MAX ? NULL : &limit, NULL);
+    bool interrupted = count < 0 && errno == EINTR;
+    pthread_mutex_lock(&drive->lock);
+    uint64_t value;
+    (void)!read(waiter->fd, &value, sizeof value);
+    haul_list_remove(&waiter->node);
+    haul_list_append(&drive->idle_waiters, &waiter->node);
+    if (ready(arg))
+        return 0;
+    if (!interrupted && haul_now_ns() < deadline_ns)
+        return AGAIN;
+    /* Told to drive on, but leaving: somebody else must. */
+    if (waiter->told && drive->driver == 0 && !haul_list_empty(&drive->waiters))
+        tell(HAUL_LIST_FIRST(&drive->waiters, struct waiter, node));
+    return interrupted ? HAUL_INTERRUPTED : HAUL_TIMEOUT;
+}
+
+int haul_drive_wait(struct haul_drive *drive, bool (*ready)(void *arg), void *arg,
+                    uint64_t deadline_ns)
+{
+    for (;;) {
+        if (ready(arg))
+            return 0;
+        if (drive->closed)
+            return HAUL_CLOSED;
+        bool driven = drive->driver != 0 && !drive->driver_is_thread;
+        int result = driven ? sleep_until_told(drive, ready, arg, deadline_ns)
+                            : drive_until(drive, ready, arg, deadline_ns);
+        if (result != AGAIN)
+            return result;
+    }
+}
+
+/* ---- The progress thread --------------------------------------------------------------------- */
+
+static void thread_drives(struct haul_drive *drive)
+{
+    uint64_t turn = begin_turn(drive, true);
+    while (drive->driver == turn && !drive->thread_stop)
+        pass(drive, turn, sleep_ns(drive, UINT64_MAX));
+    end_turn(drive, turn);
+}
+
+/* Looks every grace whether somebody drives; once a turn lasts, sleeps until it ends. */
+static void thread_watches(struct haul_drive *drive, unsigned *graces)
+{
+    uint64_t turn = drive->turns;
+    drive->thread_asleep = *graces >= GRACES_BEFORE_SLEEP && drive->driver != 0;
+    struct timespec grace = {.tv_nsec = (long)GRACE_NS};
+    struct pollfd poll_fd = {.fd = drive->thread_fd, .events = POLLIN};
+    const struct timespec *limit = drive->thread_asleep ? NULL : &grace;
+    pthread_mutex_unlock(&drive->lock);
+    ppoll(&poll_fd, 1, limit, NULL);
+    pthread_mutex_lock(&drive->lock);
+    drive->thread_asleep = false;
+    uint64_t value;
+    (void)!read(drive->thread_fd, &value, sizeof value);
+    *graces = turn == drive->turns ? *graces + 1 : 0;
+}
+
+static void *thread_main(void *arg)
+{
+    struct haul_drive *drive = arg;
+    unsigned graces = 0;
+    pthread_mutex_lock(&drive->lock);
+    while (!drive->thread_stop) {
+        if (drive->driver == 0 && haul_now_ns() >= drive->left_ns + GRACE_NS)
+            thread_drives(drive);
+        else
+            thread_watches(drive, &graces);
+    }
+    pthread_mutex_unlock(&drive->lock);
+    return NULL;
+}
+
+static int start_thread(struct haul_drive *drive)
+{
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int err = pthread_create(&drive->thread, NULL, thread_main, drive);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (err)
+        return haul_fail(HAUL_SYSTEM, "cannot start the progress thread: %s", strerror(err));
+    pthread_setname_np(drive->thread, "haul");
+    drive->thread_runs = true;
+    return 0;
+}
+
+/* ---- Life ------------------------------------------------------------------------------------ */
+
+int haul_drive_init(struct haul_drive *drive, const struct haul_drive_work *work,
+                    uint64_t spin_max_ns)
+{
+    struct haul_watch *watch;
+    *drive = (struct haul_drive){.work = *work,
+                                 .spin_max_ns = spin_max_ns,
+                                 .spin_score = SPIN_SCORE_MAX / 2,
+                                 .epoll_fd = epoll_create1(EPOLL_CLOEXEC),
+                                 .wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK),
+                                 .thread_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)};
+    pthread_mutex_init(&drive->lock, NULL);
+    haul_list_init(&drive->waiters);
+    haul_list_init(&drive->idle_waiters);
+    haul_list_init(&drive->watches);
+    haul_list_init(&drive->dead_watches);
+    int err = 0;
+    if (drive->epoll_fd < 0 || drive->wake_fd < 0 || drive->thread_fd < 0)
+        err = haul_fail(HAUL_SYSTEM, "cannot make the event loop's descriptors: %s",
+                        strerror(errno));
+    if (!err)
+        err = haul_drive_watch(drive, drive->wake_fd, EPOLLIN, woken, drive, &watch);
+    if (!err)
+        err = start_thread(drive);
+    if (err)
+        haul_drive_destroy(drive);
+    return err;
+}
+
+void haul_drive_close(struct haul_drive *drive)
+{
+    drive->closed = true;
+    drive->changed = true;
+}
+
+void haul_drive_stop(struct haul_drive *drive)
+{
+    uint64_t one = 1;
+    if (!drive->thread_runs)
+        return;
+    haul_drive_enter(drive);
+    drive->thread_stop = true;
+    haul_drive_leave(drive);
+    haul_drive_wake(drive);
+    (void)!write(drive->thread_fd, &one, sizeof one);
+    pthread_join(drive->thread, NULL);
+    drive->thread_runs = false;
+}
+
+static void close_fd(int *fd)
+{
+    if (*fd >= 0)
+        close(*fd);
+    *fd = -1;
+}
+
+void haul_drive_destroy(struct haul_drive *drive)
+{
+    free_watches(&drive->watches);
+    free_watches(&drive->dead_watches);
+    while (!haul_list_empty(&drive->idle_waiters)) {
+        struct waiter *waiter =
+            HAUL_CONTAINER_OF(haul_list_pop(&drive->idle_waiters), struct waiter, node);
+        close(waiter->fd);
+        free(waiter);
+    }
+    close_fd(&drive->epoll_fd);
+    close_fd(&drive->wake_fd);
+    close_fd(&drive->thread_fd);
+    pthread_mutex_destroy(&drive->lock);
+}
+
+void haul_drive_forked(struct haul_drive *drive)
+{
+    HAUL_LIST_EACH(&drive->watches, node)
+    close(HAUL_CONTAINER_OF(node, struct haul_watch, node)->fd);
+    HAUL_LIST_EACH(&drive->waiters, waiting)
+    close(HAUL_CONTAINER_OF(waiting, struct waiter, node)->fd);
+    HAUL_LIST_EACH(&drive->idle_waiters, idle)
+    close(HAUL_CONTAINER_OF(idle, struct waiter, node)->fd);
+    drive->wake_fd = -1; /* was watched */
+    close_fd(&drive->epoll_fd);
+    close_fd(&drive->thread_fd);
+}

@@ -1,0 +1,371 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * The engine's life, one pass of its work, its timers, and what happens to it in a forked child. */
+#include "engine.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+/* ---- fork ------------------------------------------------------------------------------------ */
+
+/* A child inherits our descriptors, and open ones would keep connections alive that the parent's death
+ * should end. The handler closes them and marks the engines, so that each call answers HAUL_FORKED.
+ * Messages already received stay readable: the pool's mappings are private memory. */
+static pthread_mutex_t registry_lock = PTHREAD_MUTEX_INITIALIZER;
+static struct haul_list registry = {&registry, &registry};
+
+static void before_fork(void)
+{
+    pthread_mutex_lock(&registry_lock);
+    HAUL_LIST_EACH(&registry, node)
+    pthread_mutex_lock(&HAUL_CONTAINER_OF(node, struct haul_engine, registered)->drive.lock);
+}
+
+static void after_fork_in_parent(void)
+{
+    HAUL_LIST_EACH(&registry, node)
+    pthread_mutex_unlock(&HAUL_CONTAINER_OF(node, struct haul_engine, registered)->drive.lock);
+    pthread_mutex_unlock(&registry_lock);
+}
+
+static void after_fork_in_child(void)
+{
+    while (!haul_list_empty(&registry)) {
+        struct haul_engine *engine =
+            HAUL_CONTAINER_OF(haul_list_pop(&registry), struct haul_engine, registered);
+        engine->inherited = true;
+        haul_drive_forked(&engine->drive);
+        if (engine->user_fd >= 0)
+            close(engine->user_fd);
+        pthread_mutex_unlock(&engine->drive.lock);
+    }
+    pthread_mutex_unlock(&registry_lock);
+}
+
+static void install_fork_handlers(void)
+{
+    pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
+}
+
+static void register_engine(struct haul_engine *engine)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, install_fork_handlers);
+    pthread_mutex_lock(&registry_lock);
+    haul_list_append(&registry, &engine->registered);
+    pthread_mutex_unlock(&registry_lock);
+}
+
+static void unregister_engine(struct haul_engine *engine)
+{
+    pthread_mutex_lock(&registry_lock);
+    haul_list_remove(&engine->registered);
+    pthread_mutex_unlock(&registry_lock);
+}
+
+/* ---- One pass -------------------------------------------------------------------------------- */
+
+static bool progress_transports(struct haul_engine *engine)
+{
+    bool worked = false;
+    for (unsigned i = 0; i < engine->transport_count; i++) {
+        struct haul_transport *transport = &engine->transports[i];
+        if (transport->channel && transport->provider->channel->progress)
+            worked |= transport->provider->channel->progress(transport->channel);
+        if (transport->rma && transport->provider->rma->progress)
+            worked |= transport->provider->rma->progress(transport->rma);
+    }
+    return worked;
+}
+
+static bool pump_links(struct haul_engine *engine)
+{
+    bool more = false;
+    HAUL_LIST_EACH(&engine->sending, node)
+    {
+        struct haul_link *link = HAUL_CONTAINER_OF(node, struct haul_link, sending_node);
+        if (!link->channel_busy)
+            more |= haul_transmit_pump(link);
+    }
+    return more;
+}
+
+static void log_pool_wait(struct haul_engine *engine, uint64_t now_ns)
+{
+    haul_log(HAUL_LOG_WARNING,
+             "receive memory is exhausted: %llu messages are not released, for %llu ms nothing could "
+             "be received; release messages sooner or raise HAUL_POOL_MAX (now %llu MiB)",
+             (unsigned long long)engine->stats.messages_unreleased,
+             (unsigned long long)((now_ns - engine->pool_waiting_since_ns) / HAUL_NS_PER_MS),
+             (unsigned long long)(engine->config.pool_max >> 20));
+    engine->pool_wait_logged = true;
+}
+
+static void run_timers(struct haul_engine *engine)
+{
+    uint64_t now_ns = haul_now_ns();
+    if (now_ns < engine->timer_ns)
+        return;
+    engine->timer_ns = UINT64_MAX;
+    HAUL_LIST_EACH(&engine->links, node)
+    {
+        uint64_t next_ns = UINT64_MAX;
+        haul_link_heartbeat(HAUL_CONTAINER_OF(node, struct haul_link, node), now_ns, &next_ns);
+        haul_engine_timer(engine, next_ns);
+    }
+    HAUL_LIST_EACH(&engine->peers, dialing)
+    {
+        struct haul_peer *peer = HAUL_CONTAINER_OF(dialing, struct haul_peer, node);
+        if (peer->link || peer->closed)
+            continue;
+        if (now_ns >= peer->redial_at_ns)
+            haul_link_dial(peer);
+        else
+            haul_engine_timer(engine, peer->redial_at_ns);
+    }
+    if (engine->pool_waiting_since_ns && !engine->pool_wait_logged) {
+        uint64_t log_ns = engine->pool_waiting_since_ns + HAUL_POOL_WAIT_LOG_NS;
+        if (now_ns >= log_ns)
+            log_pool_wait(engine, now_ns);
+        else
+            haul_engine_timer(engine, log_ns);
+    }
+}
+
+static bool progress(void *arg)
+{
+    struct haul_engine *engine = arg;
+    bool worked = progress_transports(engine);
+    if (atomic_exchange(&engine->pool_released, false) || engine->pool_waiting_since_ns == 0)
+        worked |= haul_place_waiting(engine);
+    worked |= haul_fetch_schedule(engine);
+    worked |= pump_links(engine);
+    run_timers(engine);
+    haul_links_reap(engine);
+    return worked;
+}
+
+static uint64_t deadline_ns(void *arg)
+{
+    struct haul_engine *engine = arg;
+    uint64_t until = engine->timer_ns;
+    for (unsigned i = 0; i < engine->transport_count; i++) {
+        struct haul_transport *transport = &engine->transports[i];
+        const struct haul_provider *provider = transport->provider;
+        if (transport->channel && provider->channel->deadline_ns)
+            until = HAUL_MIN(until, provider->channel->deadline_ns(transport->channel));
+        if (transport->rma && provider->rma->deadline_ns)
+            until = HAUL_MIN(until, provider->rma->deadline_ns(transport->rma));
+    }
+    return until;
+}
+
+/* The user's descriptor is readable as long as there is something to collect. */
+static void settled(void *arg)
+{
+    struct haul_engine *engine = arg;
+    bool set = engine->queued_messages > 0 || engine->finished_ops > 0;
+    if (engine->user_fd < 0 || set == engine->user_fd_set)
+        return;
+    uint64_t value = 1;
+    engine->user_fd_set = set;
+    if (set)
+        (void)!write(engine->user_fd, &value, sizeof value);
+    else
+        (void)!read(engine->user_fd, &value, sizeof value);
+}
+
+void haul_engine_timer(struct haul_engine *engine, uint64_t when_ns)
+{
+    if (when_ns < engine->timer_ns) {
+        engine->timer_ns = when_ns;
+        if (engine->drive.driver)
+            haul_drive_wake(&engine->drive);
+    }
+}
+
+/* ---- Life ------------------------------------------------------------------------------------ */
+
+static void pool_released(void *arg)
+{
+    struct haul_engine *engine = arg;
+    atomic_store(&engine->pool_released, true);
+}
+
+static int slab_mapped(struct haul_slab *slab, struct haul_engine *engine, unsigned access)
+{
+    void **regions = haul_slab_regions(slab);
+    for (unsigned i = 0; i < engine->transport_count; i++) {
+        struct haul_transport *transport = &engine->transports[i];
+        if (!transport->rma)
+            continue;
+        int err = transport->provider->rma->reg(transport->rma, haul_slab_base(slab),
+                                                haul_slab_bytes(slab), access,
+                                                &regions[transport->slot]);
+        if (err)
+            return err;
+        engine->stats.registrations++;
+    }
+    return 0;
+}
+
+static int receive_slab_mapped(struct haul_slab *slab, void *arg)
+{
+    return slab_mapped(slab, arg, HAUL_RMA_LAND);
+}
+
+static int offer_slab_mapped(struct haul_slab *slab, void *arg)
+{
+    return slab_mapped(slab, arg, HAUL_RMA_OFFER);
+}
+
+static void slab_unmapping(struct haul_slab *slab, void *arg)
+{
+    struct haul_engine *engine = arg;
+    void **regions = haul_slab_regions(slab);
+    for (unsigned i = 0; i < engine->transport_count; i++) {
+        struct haul_transport *transport = &engine->transports[i];
+        if (transport->rma && regions[transport->slot])
+            transport->provider->rma->dereg(regions[transport->slot]);
+        regions[transport->slot] = NULL;
+    }
+}
+
+static int open_pools(struct haul_engine *engine)
+{
+    struct haul_pool_hooks receive = {receive_slab_mapped, slab_unmapping, engine};
+    struct haul_pool_hooks offer = {offer_slab_mapped, slab_unmapping, engine};
+    int err = haul_pool_create(engine->config.pool_max, &receive, &engine->pool);
+    if (!err)
+        err = haul_pool_create(engine->config.pool_max, &offer, &engine->offers);
+    if (!err)
+        err = haul_pool_alloc(engine->offers, sizeof engine->nonce, HAUL_POOL_RESERVED,
+                              &engine->nonce_block);
+    if (err)
+        return err;
+    haul_pool_notify(engine->pool, pool_released, engine);
+    memcpy(engine->nonce_block->data, &engine->nonce, sizeof engine->nonce);
+    return 0;
+}
+
+static void init_lists(struct haul_engine *engine)
+{
+    struct haul_list *lists[] = {&engine->servers,  &engine->links,    &engine->lost, &engine->peers,
+                                 &engine->placing,  &engine->sending,  &engine->fetching,
+                                 &engine->reading, &engine->free_reads, &engine->free_ops, &engine->free_messages, &engine->registered};
+    for (size_t i = 0; i < HAUL_COUNT_OF(lists); i++)
+        haul_list_init(lists[i]);
+}
+
+int haul_engine_create(struct haul_options *options, struct haul_engine **engine)
+{
+    struct haul_engine *made = calloc(1, sizeof *made);
+    if (!made) {
+        haul_options_destroy(options);
+        return haul_fail(HAUL_NO_MEMORY, "no memory for a context");
+    }
+    atomic_init(&made->references, 1);
+    made->options = options;
+    made->user_fd = -1;
+    made->timer_ns = UINT64_MAX;
+    made->fetch_width = 1;
+    init_lists(made);
+    int err = haul_config_from_options(options, &made->config);
+    if (!err && getrandom(&made->nonce, sizeof made->nonce, 0) != sizeof made->nonce)
+        err = haul_fail(HAUL_SYSTEM, "getrandom: %s", strerror(errno));
+    if (!err) {
+        haul_log_level_set((enum haul_log_level)made->config.log_level);
+        const struct haul_drive_work work = {progress, deadline_ns, settled, made};
+        err = haul_drive_init(&made->drive, &work, made->config.spin_us * HAUL_NS_PER_US);
+        made->drive_ready = !err;
+    }
+    if (!err) {
+        haul_drive_enter(&made->drive);
+        err = haul_transports_open(made);
+        if (!err)
+            err = haul_options_check_names(made->options);
+        if (!err)
+            err = open_pools(made);
+        haul_options_warn_environment(made->options);
+        haul_drive_leave(&made->drive);
+        register_engine(made);
+        if (err)
+            haul_engine_shutdown(made);
+    }
+    if (err) {
+        haul_engine_release(made);
+        return err;
+    }
+    *engine = made;
+    return 0;
+}
+
+void haul_engine_retain(struct haul_engine *engine)
+{
+    atomic_fetch_add(&engine->references, 1);
+}
+
+void haul_engine_release(struct haul_engine *engine)
+{
+    if (atomic_fetch_sub(&engine->references, 1) != 1)
+        return;
+    while (!haul_list_empty(&engine->free_ops))
+        haul_op_destroy(HAUL_CONTAINER_OF(haul_list_pop(&engine->free_ops), struct haul_op, node));
+    while (!haul_list_empty(&engine->free_messages))
+        haul_message_destroy(
+            HAUL_CONTAINER_OF(haul_list_pop(&engine->free_messages), struct haul_message, node));
+    haul_fetch_free_reads(engine);
+    haul_transports_close(engine); /* not before the last lent frame is back */
+    if (engine->drive_ready)
+        haul_drive_destroy(&engine->drive);
+    haul_config_clear(&engine->config);
+    haul_options_destroy(engine->options);
+    free(engine);
+}
+
+/* Everything is closed and no thread waits; what is left are handles. */
+void haul_engine_shutdown(struct haul_engine *engine)
+{
+    haul_drive_stop(&engine->drive);
+    unregister_engine(engine);
+    haul_drive_enter(&engine->drive);
+    if (engine->pool)
+        haul_pool_notify(engine->pool, NULL, NULL);
+    if (engine->pool)
+        haul_pool_release(engine->pool);
+    if (engine->nonce_block)
+        haul_block_release(engine->nonce_block);
+    if (engine->offers)
+        haul_pool_release(engine->offers);
+    haul_drive_leave(&engine->drive);
+    if (engine->user_fd >= 0)
+        close(engine->user_fd);
+    engine->user_fd = -1;
+}
+
+int haul_engine_enter(struct haul_engine *engine)
+{
+    if (engine->inherited)
+        return haul_fail(HAUL_FORKED, "it was made before fork() and belongs to the parent process; "
+                                      "open a context of its own in the child");
+    haul_drive_enter(&engine->drive);
+    return 0;
+}
+
+void haul_engine_leave(struct haul_engine *engine)
+{
+    haul_drive_leave(&engine->drive);
+}
+
+int haul_engine_user_fd(struct haul_engine *engine)
+{
+    if (engine->user_fd < 0) {
+        engine->user_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+        engine->user_fd_set = false;
+        haul_engine_changed(engine);
+    }
+    return engine->user_fd >= 0 ? engine->user_fd
+                                : haul_fail(HAUL_SYSTEM, "eventfd: %s", strerror(errno));
+}

@@ -1,0 +1,385 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Bringing offered arrays: whose turn it is, and by which way.
+ *
+ * Turns. On a fast local link one sender at a time is quickest (its pages stay in the cache, and
+ * nobody is preempted); on a network one slow sender would leave the receiver idle. So `fetch_width`
+ * fetches run at a time, and it is measured: while fetches wait, a receiver that was idle most of the
+ * time widens, one that was busy narrows. The next fetch starts a little before the last one ends, so that
+ * the request is there when the sender before is done. Among the messages that wait, the link that was
+ * served longest ago comes first.
+ *
+ * Ways. Arrays that came with a way are read by rma, in pieces; the others are asked for on the channel,
+ * one run of the stream at a time. When a read fails, the link uses the channel from then on, and the
+ * message is fetched anew, whole.
+ *
+ * A read that may never complete holds its message (and so its memory) until the provider's fence has
+ * ended it. */
+#include "engine.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+enum {
+    LOOK_AHEAD_BYTES = 2 << 20, /* of the running fetches still to come when the next one starts */
+    WIDTH_MAX = 64,
+    READS_PER_MESSAGE = 8,
+};
+/* How long idleness is measured before the width changes. */
+#define WINDOW_NS (10 * (uint64_t)HAUL_NS_PER_MS)
+
+/* One rma read: the cookie of read(). */
+struct haul_read {
+    struct haul_list node;
+    struct haul_link *link;
+    struct haul_message *message; /* NULL: the read that proves a path */
+    uint64_t bytes;
+    void *region; /* registered for this read, or NULL */
+};
+
+/* ---- The channel ----------------------------------------------------------------------------- */
+
+static bool by_rma(const struct haul_message *message, const struct haul_manifest_array *item)
+{
+    const struct haul_link *link = message->link;
+    return item->way_bytes > 0 && link->rma && !link->probing && !link->rma_failed;
+}
+
+/* The next run of the stream, from `from` on, that has to come on the channel. */
+static bool next_run(const struct haul_message *message, uint64_t from, uint64_t *start,
+                     uint64_t *end)
+{
+    uint64_t at = 0;
+    *start = *end = UINT64_MAX;
+    for (uint32_t i = 0; i < message->manifest.count; i++) {
+        const struct haul_manifest_array *item = &message->manifest.arrays[i];
+        uint64_t begins = at;
+        if (!item->offered)
+            continue;
+        at += item->array.nbytes;
+        if (at <= from || item->array.nbytes == 0)
+            continue;
+        if (by_rma(message, item)) {
+            if (*start != UINT64_MAX)
+                return true;
+            continue;
+        }
+        if (*start == UINT64_MAX)
+            *start = begins;
+        *end = at;
+    }
+    return *start != UINT64_MAX;
+}
+
+static void ask(struct haul_message *message, uint64_t start, uint64_t end)
+{
+    const struct haul_wire_control fetch = {.type = HAUL_FRAME_FETCH,
+                                            .seq = message->manifest.seq,
+                                            .offset = start,
+                                            .bytes = end - start,
+                                            .transfer = ++message->transfer};
+    message->fetch_next = start;
+    message->fetch_end = end;
+    HAUL_COUNT(message->peer, bytes_fetched, end - start);
+    haul_link_control(message->link, &fetch);
+}
+
+static void ask_next_run(struct haul_message *message)
+{
+    uint64_t start, end;
+    if (next_run(message, message->fetch_end, &start, &end))
+        ask(message, start, end);
+}
+
+void haul_fetch_received(struct haul_message *message, uint64_t bytes)
+{
+    struct haul_engine *engine = message->engine;
+    message->stream_received += bytes;
+    message->fetch_next += bytes;
+    engine->fetch_bytes_left -= HAUL_MIN(bytes, engine->fetch_bytes_left);
+    if (message->fetch_next == message->fetch_end)
+        ask_next_run(message);
+}
+
+/* ---- rma ------------------------------------------------------------------------------------- */
+
+static struct haul_read *take_read(struct haul_link *link, struct haul_message *message)
+{
+    struct haul_engine *engine = link->engine;
+    struct haul_read *read;
+    if (!haul_list_empty(&engine->free_reads)) {
+        read = HAUL_CONTAINER_OF(haul_list_pop(&engine->free_reads), struct haul_read, node);
+    } else {
+        read = calloc(1, sizeof *read);
+        if (!read)
+            return NULL;
+    }
+    *read = (struct haul_read){.link = link, .message = message};
+    haul_list_init(&read->node);
+    haul_link_retain(link);
+    link->reads++;
+    link->reads_moved_ns = haul_now_ns();
+    haul_engine_timer(engine, link->reads_moved_ns + HAUL_READ_STALL_S * (uint64_t)HAUL_NS_PER_S);
+    return read;
+}
+
+static void give_back_read(struct haul_read *read)
+{
+    struct haul_link *link = read->link;
+    link->reads--;
+    link->reads_moved_ns = haul_now_ns();
+    if (read->region)
+        link->rma->provider->rma->dereg(read->region);
+    haul_list_append(&link->engine->free_reads, &read->node);
+    haul_link_release(link);
+}
+
+/* The region that a place in received memory lies in; user memory is registered for the read. */
+static void *landing_region(struct haul_read *read, void *to, size_t bytes)
+{
+    struct haul_message *message = read->message;
+    struct haul_transport *transport = read->link->rma;
+    struct haul_block *block =
+        message->destination ? message->destination->block : message->offered_block;
+    if (block)
+        return haul_slab_regions(block->slab)[transport->slot];
+    if (transport->provider->rma->reg(transport->rma, to, bytes, HAUL_RMA_LAND, &read->region))
+        return NULL;
+    HAUL_COUNT(message->peer, registrations, 1);
+    return read->region;
+}
+
+/* Issues one read at the cursor. Returns false if no further one can be issued now. */
+static bool issue_read(struct haul_message *message, struct haul_manifest_array *item)
+{
+    struct haul_link *link = message->link;
+    struct haul_cursor *cursor = &message->read_cursor;
+    uint64_t offset = cursor->offset;
+    size_t bytes = (size_t)HAUL_MIN(item->array.nbytes - offset, (uint64_t)HAUL_READ_BYTES);
+    struct haul_read *read = take_read(link, message);
+    if (!read)
+        return false;
+    char *to = (char *)item->array.data + offset;
+    void *region = landing_region(read, to, bytes);
+    int err = HAUL_NO_MEMORY;
+    read->bytes = bytes;
+    message->reads++; /* before: read_done() may come from inside read() */
+    cursor->offset += bytes;
+    if (region)
+        err = link->rma->provider->rma->read(link->rma_peer, item->way, item->way_bytes, offset, to,
+                                             region, bytes, read);
+    if (!err)
+        return true;
+    message->reads--;
+    cursor->offset = offset;
+    give_back_read(read);
+    if (err != HAUL_BUSY)
+        message->reads_failed = true;
+    return false;
+}
+
+static bool issue_reads(struct haul_message *message)
+{
+    bool issued = false;
+    while (message->state == HAUL_MESSAGE_FETCHING && !message->reads_failed &&
+           message->reads < READS_PER_MESSAGE) {
+        struct haul_manifest_array *item =
+            haul_cursor_array(&message->manifest, &message->read_cursor, true);
+        if (!item) {
+            haul_list_remove(&message->place_node); /* all are issued */
+            return issued;
+        }
+        if (!by_rma(message, item)) {
+            message->read_cursor.offset = item->array.nbytes;
+            continue;
+        }
+        if (!issue_read(message, item))
+            break;
+        issued = true;
+    }
+    return issued;
+}
+
+/* After a failed read and the end of the others: all of it again, on the channel. */
+static void fetch_on_channel(struct haul_message *message)
+{
+    struct haul_link *link = message->link;
+    haul_log(HAUL_LOG_WARNING, "%s: reading by %s failed; its arrays come over %s from now on",
+             link->peer->address, link->rma->provider->name, link->transport->provider->name);
+    HAUL_COUNT(link->peer, rma_failures, 1);
+    snprintf(link->peer->why, sizeof link->peer->why, "%s: a read failed",
+             link->rma->provider->name);
+    link->rma_failed = true;
+    haul_list_remove(&message->place_node);
+    if (link->receiving == message && link->receiving_stream) {
+        link->receiving = NULL;
+        link->discarding = true;
+    }
+    message->reads_failed = false;
+    message->stream_received = 0;
+    message->fetch_end = 0;
+    ask_next_run(message);
+}
+
+void haul_fetch_read_done(void *cookie, int err)
+{
+    struct haul_read *read = cookie;
+    struct haul_message *message = read->message;
+    struct haul_link *link = read->link;
+    struct haul_engine *engine = link->engine;
+    uint64_t bytes = read->bytes;
+    haul_link_retain(link);
+    give_back_read(read);
+    if (!message) {
+        haul_handshake_probed(link, err);
+    } else {
+        message->reads--;
+        if (err) {
+            message->reads_failed = true;
+        } else {
+            HAUL_COUNT(message->peer, bytes_read_rma, bytes);
+            message->stream_received += bytes;
+            engine->fetch_bytes_left -= HAUL_MIN(bytes, engine->fetch_bytes_left);
+        }
+        haul_engine_changed(engine);
+        if (message->cancelled && message->reads == 0) {
+            message->cancelled = false;
+            haul_inbound_cancel(link, message->manifest.seq);
+        } else if (message->reads_failed && message->reads == 0 &&
+                   message->state == HAUL_MESSAGE_FETCHING) {
+            fetch_on_channel(message);
+        } else {
+            haul_inbound_progress(message);
+        }
+    }
+    haul_link_release(link);
+}
+
+int haul_fetch_probe(struct haul_link *link, const struct haul_wire_rma *rma)
+{
+    struct haul_engine *engine = link->engine;
+    size_t bytes = sizeof engine->nonce;
+    int err = haul_pool_alloc(engine->pool, bytes, HAUL_POOL_RESERVED, &link->probe_block);
+    if (err)
+        return err;
+    struct haul_read *read = take_read(link, NULL);
+    void *region = haul_slab_regions(link->probe_block->slab)[link->rma->slot];
+    link->probing = true;
+    err = read ? link->rma->provider->rma->read(link->rma_peer, rma->probe, rma->probe_bytes, 0,
+                                                link->probe_block->data, region, bytes, read)
+               : haul_fail(HAUL_NO_MEMORY, "no memory for a read");
+    if (err) {
+        if (read)
+            give_back_read(read);
+        link->probing = false;
+        haul_block_release(link->probe_block);
+        link->probe_block = NULL;
+    }
+    return err;
+}
+
+/* ---- Turns ----------------------------------------------------------------------------------- */
+
+void haul_fetch_queue(struct haul_message *message)
+{
+    struct haul_engine *engine = message->engine;
+    message->state = HAUL_MESSAGE_FETCHING;
+    if (message->manifest.offered_bytes > 0) {
+        haul_list_append(&engine->fetching, &message->place_node);
+        haul_fetch_schedule(engine);
+    }
+    haul_inbound_progress(message);
+}
+
+static void start(struct haul_message *message)
+{
+    struct haul_engine *engine = message->engine;
+    haul_list_remove(&message->place_node);
+    message->fetch_active = true;
+    message->link->last_turn = ++engine->fetch_turns;
+    engine->fetches++;
+    engine->fetch_bytes_left += message->manifest.offered_bytes;
+    message->fetch_end = 0;
+    haul_list_append(&engine->reading, &message->place_node);
+    issue_reads(message);
+    if (message->reads_failed && message->reads == 0)
+        fetch_on_channel(message);
+    else
+        ask_next_run(message);
+}
+
+void haul_fetch_end(struct haul_message *message)
+{
+    struct haul_engine *engine = message->engine;
+    if (!message->fetch_active)
+        return;
+    message->fetch_active = false;
+    uint64_t left = message->manifest.offered_bytes - message->stream_received;
+    engine->fetch_bytes_left -= HAUL_MIN(left, engine->fetch_bytes_left);
+    engine->fetches--;
+    if (engine->fetches == 0)
+        engine->fetch_bytes_left = 0;
+    message->transfer++; /* what is still on its way of it is thrown away */
+}
+
+static struct haul_message *next_message(struct haul_engine *engine)
+{
+    struct haul_message *next = NULL;
+    HAUL_LIST_EACH(&engine->fetching, node)
+    {
+        struct haul_message *message =
+            HAUL_CONTAINER_OF(node, struct haul_message, place_node);
+        if (!next || message->link->last_turn < next->link->last_turn)
+            next = message;
+    }
+    return next;
+}
+
+/* Widens or narrows by how idle we were since the last look. */
+static void measure(struct haul_engine *engine)
+{
+    uint64_t now_ns = haul_now_ns();
+    uint64_t window_ns = now_ns - engine->fetch_window_ns;
+    if (window_ns < WINDOW_NS)
+        return;
+    uint64_t idle_ns = haul_drive_idle_ns(&engine->drive) - engine->fetch_window_idle_ns;
+    bool waiting = !haul_list_empty(&engine->fetching);
+    if (waiting && window_ns < 4 * WINDOW_NS) {
+        if (idle_ns * 4 > window_ns * 3)
+            engine->fetch_width = HAUL_MIN(engine->fetch_width + 1, (unsigned)WIDTH_MAX);
+        else if (idle_ns * 2 < window_ns)
+            engine->fetch_width = HAUL_MAX(engine->fetch_width - 1, 1u);
+    }
+    engine->fetch_window_ns = now_ns;
+    engine->fetch_window_idle_ns += idle_ns;
+    if (waiting)
+        haul_engine_timer(engine, now_ns + WINDOW_NS);
+}
+
+bool haul_fetch_schedule(struct haul_engine *engine)
+{
+    bool started = false;
+    HAUL_LIST_EACH(&engine->reading, node)
+    {
+        struct haul_message *message =
+            HAUL_CONTAINER_OF(node, struct haul_message, place_node);
+        started |= issue_reads(message);
+        if (message->reads_failed && message->reads == 0)
+            fetch_on_channel(message);
+    }
+    if (haul_list_empty(&engine->fetching))
+        return started;
+    measure(engine);
+    while (!haul_list_empty(&engine->fetching) &&
+           (engine->fetches < engine->fetch_width ||
+            engine->fetch_bytes_left < LOOK_AHEAD_BYTES)) {
+        start(next_message(engine));
+        started = true;
+    }
+    return started;
+}
+
+void haul_fetch_free_reads(struct haul_engine *engine)
+{
+    while (!haul_list_empty(&engine->free_reads))
+        free(HAUL_CONTAINER_OF(haul_list_pop(&engine->free_reads), struct haul_read, node));
+}

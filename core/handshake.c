@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * The handshake: versions, limits, first credits, and the choice of an rma path.
+ *
+ *   client                                   server
+ *   HELLO (all its rma providers)  ------->  attaches to the best one that both have, reads the
+ *                                            client's nonce through it to prove it
+ *   attaches, proves it likewise   <-------  WELCOME (the one chosen, or none, and why)
+ *   open                                     open
+ *
+ * A client whose own proof fails uses the channel and says why. One that insists on a provider
+ * (rma_required) gives up with the reason. The server may send as soon as it has sent its WELCOME, so
+ * a client that is still proving takes messages already. */
+#include "engine.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+static const char *address_of(const struct haul_link *link)
+{
+    return link->peer->address;
+}
+
+static void describe_rma(struct haul_link *link, struct haul_transport *transport,
+                         struct haul_wire_hello *hello)
+{
+    const struct haul_rma_ops *ops = transport->provider->rma;
+    struct haul_block *block = link->engine->nonce_block;
+    struct haul_wire_rma *rma = &hello->rma[hello->rma_count];
+    size_t address_bytes = sizeof rma->address, probe_bytes = sizeof rma->probe;
+    void *region = haul_slab_regions(block->slab)[transport->slot];
+    if (ops->address(transport->rma, rma->address, &address_bytes) ||
+        ops->offer(region, block->data, sizeof link->engine->nonce, rma->probe, &probe_bytes)) {
+        haul_log(HAUL_LOG_WARNING, "provider %s is not offered to %s: %s",
+                 transport->provider->name, address_of(link), haul_error_detail());
+        return;
+    }
+    snprintf(rma->name, sizeof rma->name, "%s", transport->provider->name);
+    rma->address_bytes = (uint16_t)address_bytes;
+    rma->probe_bytes = (uint8_t)probe_bytes;
+    hello->rma_count++;
+}
+
+static int send_hello(struct haul_link *link, enum haul_frame_type type,
+                      struct haul_transport *only, const char *why)
+{
+    struct haul_engine *engine = link->engine;
+    struct haul_wire_hello *hello = calloc(1, sizeof *hello);
+    uint8_t *frame = malloc(HAUL_WIRE_HELLO_ENCODED_MAX);
+    if (!hello || !frame) {
+        free(hello);
+        free(frame);
+        return haul_fail(HAUL_NO_MEMORY, "no memory for the handshake with %s", address_of(link));
+    }
+    hello->version = HAUL_WIRE_VERSION;
+    hello->nonce = engine->nonce;
+    hello->pid = (uint64_t)getpid();
+    hello->message_max = engine->config.message_max;
+    hello->credit_messages = link->granted_messages;
+    hello->credit_bytes = link->granted_bytes;
+    hello->heartbeat_ns = engine->config.heartbeat_ns;
+    snprintf(hello->why, sizeof hello->why, "%s", why);
+    for (unsigned i = 0; i < engine->transport_count; i++) {
+        struct haul_transport *transport = &engine->transports[i];
+        if (transport->rma && (type == HAUL_FRAME_HELLO || transport == only) &&
+            hello->rma_count < HAUL_WIRE_RMA_MAX)
+            describe_rma(link, transport, hello);
+    }
+    size_t bytes = haul_hello_encode(hello, type, frame);
+    link->transport->provider->channel->send(link->conn, frame, bytes, NULL, 0, NULL);
+    free(hello);
+    free(frame);
+    return 0;
+}
+
+int haul_handshake_start(struct haul_link *link)
+{
+    haul_credit_open(link);
+    return send_hello(link, HAUL_FRAME_HELLO, NULL, "");
+}
+
+/* ---- The rma path ---------------------------------------------------------------------------- */
+
+/* Tries to attach to the first provider of `hello` that we have, in our order of preference; the proof's
+ * read is under way if link->probing is set. Else link->peer->why says why not. */
+static void try_rma(struct haul_link *link, const struct haul_wire_hello *hello)
+{
+    struct haul_engine *engine = link->engine;
+    struct haul_peer *peer = link->peer;
+    for (unsigned i = 0; i < engine->transport_count && !link->probing; i++) {
+        struct haul_transport *transport = &engine->transports[i];
+        const struct haul_wire_rma *rma = NULL;
+        for (unsigned k = 0; k < hello->rma_count && transport->rma; k++)
+            if (!strcmp(hello->rma[k].name, transport->provider->name))
+                rma = &hello->rma[k];
+        if (!rma)
+            continue;
+        int err = transport->provider->rma->attach(transport->rma, rma->address,
+                                                   rma->address_bytes, link, &link->rma_peer);
+        if (!err) {
+            link->rma = transport;
+            err = haul_fetch_probe(link, rma);
+        }
+        if (err) {
+            snprintf(peer->why, sizeof peer->why, "%s: %s", transport->provider->name,
+                     haul_error_detail());
+            haul_handshake_undo(link);
+        }
+    }
+}
+
+void haul_handshake_undo(struct haul_link *link)
+{
+    if (link->rma_peer)
+        link->rma->provider->rma->detach(link->rma_peer);
+    link->rma_peer = NULL;
+    link->rma = NULL;
+}
+
+static int open_link(struct haul_link *link)
+{
+    struct haul_engine *engine = link->engine;
+    struct haul_peer *peer = link->peer;
+    if (link->server && send_hello(link, HAUL_FRAME_WELCOME, link->rma, peer->why))
+        return HAUL_NO_MEMORY;
+    if (!link->server && engine->rma_required && !link->rma)
+        return haul_fail(HAUL_PROVIDER, "no common path with provider %s: %s",
+                         engine->config.provider,
+                         *peer->why ? peer->why : "the server does not offer it");
+    snprintf(peer->path, sizeof peer->path, "%s%s%s", link->transport->provider->name,
+             link->rma ? "+" : "", link->rma ? link->rma->provider->name : "");
+    if (*peer->why)
+        haul_log(HAUL_LOG_INFO, "%s: path %s, because %s", peer->address, peer->path, peer->why);
+    link->state = HAUL_LINK_OPEN;
+    haul_link_opened(link);
+    return 0;
+}
+
+void haul_handshake_probed(struct haul_link *link, int err)
+{
+    uint64_t value = 0;
+    memcpy(&value, link->probe_block->data, sizeof value);
+    haul_block_release(link->probe_block);
+    link->probe_block = NULL;
+    link->probing = false;
+    if (link->state == HAUL_LINK_LOST)
+        return;
+    if (!err && value != link->nonce)
+        err = haul_fail(HAUL_PROTOCOL, "the proving read brought other bytes than it should");
+    if (err) {
+        snprintf(link->peer->why, sizeof link->peer->why, "%s: the proving read failed: %s",
+                 link->rma->provider->name, haul_error_sentence(err));
+        haul_handshake_undo(link);
+    }
+    err = open_link(link);
+    if (err)
+        haul_link_bye(link, err, haul_error_detail());
+}
+
+/* ---- Frames ---------------------------------------------------------------------------------- */
+
+static int take_hello(struct haul_link *link, const struct haul_wire_hello *hello)
+{
+    link->nonce = hello->nonce;
+    link->message_max = hello->message_max;
+    link->credit_messages = hello->credit_messages;
+    link->credit_bytes = hello->credit_bytes;
+    snprintf(link->peer->why, sizeof link->peer->why, "%s", hello->why);
+    try_rma(link, hello);
+    return link->probing ? 0 : open_link(link);
+}
+
+int haul_handshake_frame(struct haul_link *link, const uint8_t *header, size_t header_bytes)
+{
+    uint8_t type = haul_prefix_type(header);
+    if (type == HAUL_FRAME_BYE) {
+        struct haul_wire_control bye;
+        int err = haul_control_decode(&bye, header, header_bytes);
+        if (err)
+            return err;
+        err = bye.err == HAUL_VERSION || bye.err == HAUL_PROVIDER ? bye.err : HAUL_UNREACHABLE;
+        haul_link_lose(link, err, "%s refused the connection: %s", address_of(link), bye.sentence);
+        return err;
+    }
+    if (link->probing || type != (link->server ? HAUL_FRAME_HELLO : HAUL_FRAME_WELCOME))
+        return haul_fail(HAUL_PROTOCOL, "a frame that does not belong to the handshake");
+    struct haul_wire_hello *hello = calloc(1, sizeof *hello);
+    if (!hello)
+        return haul_fail(HAUL_NO_MEMORY, "no memory for the handshake");
+    if (link->server)
+        haul_credit_open(link);
+    int err = haul_hello_decode(hello, header, header_bytes);
+    if (!err)
+        err = take_hello(link, hello);
+    free(hello);
+    return err;
+}

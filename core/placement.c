@@ -1,0 +1,412 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Where received bytes land: in memory that a receive named (a destination), in one pool block for each
+ * stream of a message, or in frames that the channel lends (then only a budget is kept here).
+ *
+ * Memory is taken for a whole stream at a time, first come first served over all peers, except that
+ * replies go first: a request may be kept until a reply has come, never the other way round. A message
+ * that could never fit is refused. Nobody waits here: messages wait in lists, and the lists are looked
+ * at again when memory is released or a destination is posted.
+ *
+ * While an inbox receives into named memory, large messages stay with their senders (inbox->unplaced)
+ * until a destination is posted, so that they land in it without a copy. */
+#include "engine.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+/* ---- Pool ------------------------------------------------------------------------------------ */
+
+static bool lends(const struct haul_link *link)
+{
+    return link->transport->provider->channel->flags & HAUL_CHANNEL_PARTS;
+}
+
+static bool lacks_memory(const struct haul_manifest_array *item, bool offered)
+{
+    return item->offered == offered && !item->array.data && item->array.nbytes > 0;
+}
+
+int haul_place_in_pool(struct haul_message *message, bool offered, bool reserved)
+{
+    struct haul_manifest *manifest = &message->manifest;
+    struct haul_block *block;
+    size_t bytes = 0;
+    for (uint32_t i = 0; i < manifest->count; i++)
+        if (lacks_memory(&manifest->arrays[i], offered))
+            bytes += haul_align_up((size_t)manifest->arrays[i].array.nbytes, HAUL_POOL_ALIGNMENT);
+    int err = haul_pool_alloc(message->engine->pool, bytes, reserved ? HAUL_POOL_RESERVED : 0,
+                              &block);
+    if (err)
+        return err;
+    char *at = block->data;
+    for (uint32_t i = 0; i < manifest->count; i++) {
+        struct haul_array *array = &manifest->arrays[i].array;
+        if (!lacks_memory(&manifest->arrays[i], offered))
+            continue;
+        array->data = at;
+        at += haul_align_up((size_t)array->nbytes, HAUL_POOL_ALIGNMENT);
+    }
+    *(offered ? &message->offered_block : &message->inline_block) = block;
+    return 0;
+}
+
+/* Whether its offered bytes will come in frames that the channel lends, and not by rma. */
+static bool comes_in_frames(const struct haul_message *message)
+{
+    if (!lends(message->link))
+        return false;
+    for (uint32_t i = 0; i < message->manifest.count && message->link->rma; i++)
+        if (message->manifest.arrays[i].way_bytes > 0)
+            return false;
+    return true;
+}
+
+/* Lent frames are the channel's memory: only the limit is ours. */
+static int reserve_lent(struct haul_message *message)
+{
+    struct haul_engine *engine = message->engine;
+    uint64_t bytes = message->manifest.offered_bytes;
+    uint64_t used = engine->lent_bytes + haul_pool_used_bytes(engine->pool);
+    if (bytes > engine->config.pool_max)
+        return haul_fail(HAUL_TOO_LARGE, "%llu bytes are more than the receive memory",
+                         (unsigned long long)bytes);
+    if (used + bytes > engine->config.pool_max)
+        return HAUL_NO_MEMORY;
+    engine->lent_bytes += bytes;
+    message->lent_bytes = bytes;
+    return 0;
+}
+
+static void note_pool_wait(struct haul_message *message)
+{
+    struct haul_engine *engine = message->engine;
+    if (!message->pool_wait_counted)
+        HAUL_COUNT(message->peer, pool_waits, 1);
+    message->pool_wait_counted = true;
+    if (engine->pool_waiting_since_ns)
+        return;
+    engine->pool_waiting_since_ns = haul_now_ns();
+    engine->pool_wait_logged = false;
+    haul_engine_timer(engine, engine->pool_waiting_since_ns + HAUL_POOL_WAIT_LOG_NS);
+}
+
+bool haul_place_waiting(struct haul_engine *engine)
+{
+    bool placed = false;
+    while (!haul_list_empty(&engine->placing)) {
+        struct haul_message *message =
+            HAUL_LIST_FIRST(&engine->placing, struct haul_message, place_node);
+        int err = comes_in_frames(message) ? reserve_lent(message)
+                                           : haul_place_in_pool(message, true, false);
+        if (err == HAUL_NO_MEMORY) {
+            note_pool_wait(message);
+            return placed;
+        }
+        haul_list_remove(&message->place_node);
+        if (err)
+            haul_inbound_refuse(message, err, haul_error_detail());
+        else
+            haul_fetch_queue(message);
+        placed = true;
+    }
+    engine->pool_waiting_since_ns = 0;
+    return placed;
+}
+
+/* ---- Messages -------------------------------------------------------------------------------- */
+
+static struct haul_destination *free_destination(struct haul_inbox *inbox)
+{
+    HAUL_LIST_EACH(&inbox->destinations, node)
+    {
+        struct haul_destination *destination =
+            HAUL_CONTAINER_OF(node, struct haul_destination, node);
+        if (destination->claimed < destination->rows)
+            return destination;
+    }
+    return NULL;
+}
+
+/* Messages of one peer go to destinations in order: none passes an earlier one that is elsewhere. */
+static bool may_claim(const struct haul_message *message)
+{
+    const struct haul_list *earlier = message->node.previous;
+    if (message->inline_received < message->manifest.inline_bytes &&
+        (message->inline_block || message->inline_received > 0))
+        return false; /* its inline bytes are on their way to the pool */
+    return earlier == &message->link->inbound ||
+           HAUL_CONTAINER_OF(earlier, const struct haul_message, node)->destination;
+}
+
+static const struct haul_array *find_row(const struct haul_destination *destination, size_t guess,
+                                         const char *key)
+{
+    if (guess < destination->array_count && !strcmp(destination->row[guess].key, key))
+        return &destination->row[guess];
+    for (size_t i = 0; i < destination->array_count; i++)
+        if (!strcmp(destination->row[i].key, key))
+            return &destination->row[i];
+    return NULL;
+}
+
+static int check_fit(const struct haul_destination *destination,
+                     const struct haul_message *message)
+{
+    const struct haul_manifest *manifest = &message->manifest;
+    char wanted[128], got[128];
+    for (uint32_t i = 0; i < manifest->count; i++) {
+        const struct haul_array *array = &manifest->arrays[i].array;
+        const struct haul_array *row = find_row(destination, i, array->key);
+        if (!row)
+            return haul_fail(HAUL_REFUSED, "%s: the receiver does not expect an array of that name",
+                             array->key);
+        if (!haul_array_same_type(row, array))
+            return haul_fail(HAUL_REFUSED, "%s: expected %s, got %s", array->key,
+                             haul_array_format(row, wanted, sizeof wanted),
+                             haul_array_format(array, got, sizeof got));
+    }
+    for (size_t i = 0; i < destination->array_count; i++)
+        if (manifest->count != destination->array_count &&
+            !haul_message_find(message, destination->row[i].key))
+            return haul_fail(HAUL_REFUSED, "%s: expected, but the message does not have it",
+                             destination->row[i].key);
+    return 0;
+}
+
+static size_t free_row(const struct haul_destination *destination)
+{
+    size_t row = 0;
+    while (destination->message[row])
+        row++;
+    return row;
+}
+
+static void release_block(struct haul_block **block)
+{
+    if (*block)
+        haul_block_release(*block);
+    *block = NULL;
+}
+
+/* Gives the message a row; what it has received already is copied there. */
+static void occupy(struct haul_destination *destination, struct haul_message *message)
+{
+    struct haul_manifest *manifest = &message->manifest;
+    size_t row = free_row(destination);
+    for (uint32_t i = 0; i < manifest->count; i++) {
+        struct haul_array *array = &manifest->arrays[i].array;
+        const struct haul_array *type = find_row(destination, i, array->key);
+        char *to = type->data ? (char *)type->data + row * type->nbytes : NULL;
+        if (array->data && array->nbytes > 0) {
+            memcpy(to, array->data, (size_t)array->nbytes);
+            HAUL_COUNT(message->peer, bytes_copied, array->nbytes);
+        }
+        array->data = to;
+    }
+    release_block(&message->inline_block);
+    release_block(&message->offered_block);
+    destination->message[row] = message;
+    destination->claimed++;
+    message->destination = destination;
+    message->row = row;
+}
+
+/* Places a message in a destination. Returns whether it is gone from where it waited. */
+static bool claim(struct haul_destination *destination, struct haul_message *message)
+{
+    if (check_fit(destination, message)) {
+        haul_inbound_refuse(message, HAUL_REFUSED, haul_error_detail());
+        return true;
+    }
+    occupy(destination, message);
+    haul_list_remove(&message->place_node);
+    haul_fetch_queue(message);
+    return true;
+}
+
+static bool place_by_name(struct haul_message *message)
+{
+    struct haul_inbox *inbox = message->link->inbox;
+    if (message->call || inbox->placement != HAUL_PLACE_NAMED)
+        return false;
+    struct haul_destination *destination = free_destination(inbox);
+    return destination && may_claim(message) && claim(destination, message);
+}
+
+void haul_place_message(struct haul_message *message)
+{
+    struct haul_engine *engine = message->engine;
+    struct haul_inbox *inbox = message->link->inbox;
+    if (place_by_name(message))
+        return;
+    int err = 0;
+    if (message->manifest.inline_bytes > 0 && !lends(message->link))
+        err = haul_place_in_pool(message, false, true);
+    if (err) {
+        haul_inbound_refuse(message, err, haul_error_detail());
+        return;
+    }
+    if (message->manifest.offered_bytes == 0) {
+        haul_fetch_queue(message);
+    } else if (message->call) {
+        haul_list_prepend(&engine->placing, &message->place_node);
+        haul_place_waiting(engine);
+    } else if (inbox->placement == HAUL_PLACE_POOL) {
+        haul_list_append(&engine->placing, &message->place_node);
+        haul_place_waiting(engine);
+    } else {
+        haul_list_append(&inbox->unplaced, &message->place_node);
+    }
+}
+
+void haul_place_inbox(struct haul_engine *engine, struct haul_inbox *inbox)
+{
+    bool moved = false;
+    HAUL_LIST_EACH(&inbox->unplaced, node)
+    {
+        struct haul_message *message =
+            HAUL_CONTAINER_OF(node, struct haul_message, place_node);
+        if (inbox->placement == HAUL_PLACE_POOL) {
+            haul_list_remove(node);
+            haul_list_append(&engine->placing, node);
+            moved = true;
+            continue;
+        }
+        struct haul_destination *destination = free_destination(inbox);
+        if (!destination)
+            break;
+        if (may_claim(message))
+            claim(destination, message);
+    }
+    if (moved)
+        haul_place_waiting(engine);
+}
+
+void haul_place_by(struct haul_engine *engine, struct haul_inbox *inbox,
+                   enum haul_placement placement)
+{
+    if (inbox->placement == placement)
+        return;
+    inbox->placement = placement;
+    haul_place_inbox(engine, inbox);
+}
+
+/* ---- Destinations ---------------------------------------------------------------------------- */
+
+void haul_destination_post(struct haul_engine *engine, struct haul_inbox *inbox,
+                           struct haul_destination *destination)
+{
+    destination->inbox = inbox;
+    haul_list_append(&inbox->destinations, &destination->node);
+    inbox->placement = HAUL_PLACE_NAMED;
+    haul_destination_fill(engine, inbox);
+    haul_place_inbox(engine, inbox);
+}
+
+void haul_destination_fill(struct haul_engine *engine, struct haul_inbox *inbox)
+{
+    struct haul_destination *destination;
+    while (!haul_list_empty(&inbox->messages) && (destination = free_destination(inbox))) {
+        struct haul_message *message =
+            HAUL_CONTAINER_OF(haul_list_pop(&inbox->messages), struct haul_message, node);
+        engine->queued_messages--;
+        haul_engine_changed(engine);
+        if (check_fit(destination, message)) {
+            haul_inbound_refuse(message, HAUL_REFUSED, haul_error_detail());
+            continue;
+        }
+        occupy(destination, message);
+        destination->whole++;
+        haul_inbound_acknowledge(message);
+    }
+}
+
+void haul_destination_vacate(struct haul_message *message)
+{
+    struct haul_destination *destination = message->destination;
+    destination->message[message->row] = NULL;
+    destination->claimed--;
+    destination->whole -= message->state == HAUL_MESSAGE_DELIVERED;
+    message->destination = NULL;
+    if (!haul_list_empty(&destination->node))
+        haul_place_inbox(message->engine, destination->inbox);
+}
+
+static bool has_no_reads(void *arg)
+{
+    return ((struct haul_message *)arg)->reads == 0;
+}
+
+/* Ends what an rma peer may still write into the destination. */
+static void end_reads(struct haul_engine *engine, struct haul_message *message)
+{
+    struct haul_link *link = message->link;
+    if (message->reads == 0)
+        return;
+    message->state = HAUL_MESSAGE_PLACING; /* no further read is issued */
+    link->rma->provider->rma->fence(link->rma_peer);
+    haul_drive_wait(&engine->drive, has_no_reads, message, UINT64_MAX);
+}
+
+/* Takes a message that is not whole out of its row: what has come of its inline bytes moves to the pool,
+ * its offered bytes will be fetched anew. */
+static void evict(struct haul_engine *engine, struct haul_message *message)
+{
+    struct haul_manifest *manifest = &message->manifest;
+    struct haul_destination *destination = message->destination;
+    end_reads(engine, message);
+    if (message->destination != destination)
+        return; /* its peer was lost meanwhile */
+    haul_fetch_end(message);
+    haul_list_remove(&message->place_node);
+    if (message->link->receiving == message && message->link->receiving_stream) {
+        message->link->receiving = NULL;
+        message->link->discarding = true;
+    }
+    struct haul_message old = *message;
+    void **from = NULL;
+    if (manifest->inline_bytes > 0)
+        from = malloc(manifest->count * sizeof *from);
+    for (uint32_t i = 0; i < manifest->count; i++) {
+        if (from)
+            from[i] = manifest->arrays[i].array.data;
+        manifest->arrays[i].array.data = NULL;
+    }
+    int err = manifest->inline_bytes > 0
+                  ? from ? haul_place_in_pool(message, false, true) : HAUL_NO_MEMORY
+                  : 0;
+    struct haul_cursor received = {0, 0};
+    uint64_t left = err ? 0 : old.inline_received;
+    while (left > 0) {
+        struct haul_manifest_array *item = haul_cursor_array(manifest, &received, false);
+        uint64_t n = HAUL_MIN(item->array.nbytes, left);
+        memcpy(item->array.data, from[received.index], (size_t)n);
+        HAUL_COUNT(message->peer, bytes_copied, n);
+        received.offset += n;
+        left -= n;
+    }
+    free(from);
+    destination->message[message->row] = NULL;
+    destination->claimed--;
+    message->destination = NULL;
+    message->stream_received = 0;
+    message->read_cursor = (struct haul_cursor){0, 0};
+    message->reads_failed = false; /* they were fenced, which is no fault of the path */
+    message->state = HAUL_MESSAGE_PLACING;
+    if (err)
+        haul_inbound_refuse(message, err, "no memory for a message that was taken back from a receive");
+    else if (manifest->offered_bytes > 0)
+        haul_list_append(&message->link->inbox->unplaced, &message->place_node);
+    else
+        haul_fetch_queue(message);
+}
+
+void haul_destination_withdraw(struct haul_engine *engine, struct haul_destination *destination)
+{
+    haul_list_remove(&destination->node);
+    for (size_t row = 0; row < destination->rows; row++) {
+        struct haul_message *message = destination->message[row];
+        if (message && message->state != HAUL_MESSAGE_DELIVERED)
+            evict(engine, message);
+    }
+}

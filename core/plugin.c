@@ -1,0 +1,382 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Finding, loading and choosing providers.
+ *
+ * A provider is built in or a file haul_<name>.so in a folder of HAUL_PROVIDER_PATH or in the folder
+ * "haul" beside the library. A loaded plugin stays loaded: threads or handlers of the libraries it
+ * brought may outlive every context. */
+#include "engine.h"
+
+#include <dirent.h>
+#include <dlfcn.h>
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+haul_provider_entry_fn haul_tcp_entry;
+
+/* The first one with a channel carries the control of rma providers. */
+static const struct built_in {
+    const char *name;
+    haul_provider_entry_fn *entry;
+} built_ins[] = {{"tcp", haul_tcp_entry}};
+
+/* What has been loaded, for the life of the process. */
+struct plugin {
+    struct haul_list node;
+    char *name;
+    char *file;
+    const struct haul_provider *provider; /* NULL: could not be used */
+    char reason[HAUL_DETAIL_MAX];
+};
+
+static pthread_mutex_t plugins_lock = PTHREAD_MUTEX_INITIALIZER;
+static struct haul_list plugins = {&plugins, &plugins};
+
+static const char *built_in_file = "built in";
+
+static bool descriptor_is_sound(const struct haul_provider *provider, char *reason, size_t size)
+{
+    if (provider->abi != HAUL_PROVIDER_ABI) {
+        snprintf(reason, size,
+                 "it is built for provider ABI %u, this library has %u: install the plugin that came "
+                 "with this library",
+                 provider->abi, HAUL_PROVIDER_ABI);
+        return false;
+    }
+    if (provider->size != sizeof *provider || !provider->name ||
+        (!provider->channel && !provider->rma)) {
+        snprintf(reason, size, "its descriptor is not complete");
+        return false;
+    }
+    return true;
+}
+
+static void ask_entry(struct plugin *plugin, haul_provider_entry_fn *entry)
+{
+    const struct haul_provider *provider = entry(&haul_host);
+    if (!provider)
+        snprintf(plugin->reason, sizeof plugin->reason, "%s", haul_error_detail());
+    else if (descriptor_is_sound(provider, plugin->reason, sizeof plugin->reason))
+        plugin->provider = provider;
+}
+
+static void load_file(struct plugin *plugin)
+{
+    void *handle = dlopen(plugin->file, RTLD_NOW | RTLD_LOCAL);
+    if (!handle) {
+        snprintf(plugin->reason, sizeof plugin->reason, "%s", dlerror());
+        return;
+    }
+    haul_provider_entry_fn *entry;
+    *(void **)&entry = dlsym(handle, "haul_provider_entry");
+    if (entry)
+        ask_entry(plugin, entry);
+    else
+        snprintf(plugin->reason, sizeof plugin->reason,
+                 "%s is no haul provider: it has no haul_provider_entry", plugin->file);
+}
+
+static const struct built_in *find_built_in(const char *name)
+{
+    for (size_t i = 0; i < HAUL_COUNT_OF(built_ins); i++)
+        if (!strcmp(built_ins[i].name, name))
+            return &built_ins[i];
+    return NULL;
+}
+
+/* The plugin of a file, loaded at the first call. Under plugins_lock. NULL: no memory. */
+static struct plugin *get_plugin(const char *name, const char *file)
+{
+    HAUL_LIST_EACH(&plugins, node)
+    {
+        struct plugin *plugin = HAUL_CONTAINER_OF(node, struct plugin, node);
+        if (!strcmp(plugin->file, file) && !strcmp(plugin->name, name))
+            return plugin;
+    }
+    struct plugin *plugin = calloc(1, sizeof *plugin);
+    if (plugin) {
+        plugin->name = strdup(name);
+        plugin->file = strdup(file);
+    }
+    if (!plugin || !plugin->name || !plugin->file) {
+        if (plugin) {
+            free(plugin->name);
+            free(plugin->file);
+        }
+        free(plugin);
+        return NULL;
+    }
+    const struct built_in *built_in = find_built_in(name);
+    if (built_in && !strcmp(file, built_in_file))
+        ask_entry(plugin, built_in->entry);
+    else
+        load_file(plugin);
+    haul_list_append(&plugins, &plugin->node);
+    return plugin;
+}
+
+/* ---- Search ---------------------------------------------------------------------------------- */
+
+/* The folder "haul" beside the library, where plugins are installed. */
+static bool installed_folder(char *folder, size_t size)
+{
+    Dl_info info;
+    char file[PATH_MAX];
+    if (!dladdr((void *)&built_ins, &info) || !info.dli_fname || !realpath(info.dli_fname, file))
+        return false;
+    char *slash = strrchr(file, '/');
+    if (!slash)
+        return false;
+    *slash = '\0';
+    return snprintf(folder, size, "%s/haul", file) < (int)size;
+}
+
+/* Calls visit(folder, arg) for each folder that is searched; stops at true. */
+static bool each_folder(const char *path, bool (*visit)(const char *folder, void *arg), void *arg)
+{
+    char folder[PATH_MAX];
+    while (*path) {
+        size_t length = strcspn(path, ":");
+        if (length > 0 && length < sizeof folder) {
+            memcpy(folder, path, length);
+            folder[length] = '\0';
+            if (visit(folder, arg))
+                return true;
+        }
+        path += length + (path[length] == ':');
+    }
+    return installed_folder(folder, sizeof folder) && visit(folder, arg);
+}
+
+struct search {
+    const char *name;
+    struct plugin *found;
+};
+
+static bool look_in_folder(const char *folder, void *arg)
+{
+    struct search *search = arg;
+    char file[PATH_MAX];
+    if (snprintf(file, sizeof file, "%s/haul_%s.so", folder, search->name) >= (int)sizeof file)
+        return false;
+    FILE *there = fopen(file, "re");
+    if (!there)
+        return false;
+    fclose(there);
+    search->found = get_plugin(search->name, file);
+    return true;
+}
+
+static bool name_is_plain(const char *name)
+{
+    size_t length = strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789_-");
+    return length > 0 && name[length] == '\0';
+}
+
+/* Under plugins_lock. */
+static struct plugin *find_plugin(const char *path, const char *name)
+{
+    if (find_built_in(name))
+        return get_plugin(name, built_in_file);
+    struct search search = {.name = name};
+    if (name_is_plain(name))
+        each_folder(path, look_in_folder, &search);
+    return search.found;
+}
+
+struct listing {
+    void (*visit)(struct plugin *plugin, void *arg);
+    void *arg;
+};
+
+static int by_name(const struct dirent **a, const struct dirent **b)
+{
+    return strcmp((*a)->d_name, (*b)->d_name);
+}
+
+static int is_plugin_file(const struct dirent *entry)
+{
+    size_t length = strlen(entry->d_name);
+    return length > 8 && !strncmp(entry->d_name, "haul_", 5) &&
+           !strcmp(entry->d_name + length - 3, ".so");
+}
+
+static bool list_folder(const char *folder, void *arg)
+{
+    struct listing *listing = arg;
+    struct dirent **entries;
+    int count = scandir(folder, &entries, is_plugin_file, by_name);
+    for (int i = 0; i < count; i++) {
+        char name[NAME_MAX], file[PATH_MAX];
+        size_t length = strlen(entries[i]->d_name) - 8;
+        memcpy(name, entries[i]->d_name + 5, length);
+        name[length] = '\0';
+        struct plugin *plugin = NULL;
+        if (snprintf(file, sizeof file, "%s/%s", folder, entries[i]->d_name) < (int)sizeof file)
+            plugin = get_plugin(name, file);
+        if (plugin)
+            listing->visit(plugin, listing->arg);
+        free(entries[i]);
+    }
+    if (count >= 0)
+        free(entries);
+    return false;
+}
+
+/* All that can be found: built in, then by folder. Under plugins_lock. */
+static void each_plugin(const char *path, void (*visit)(struct plugin *plugin, void *arg), void *arg)
+{
+    for (size_t i = 0; i < HAUL_COUNT_OF(built_ins); i++) {
+        struct plugin *plugin = get_plugin(built_ins[i].name, built_in_file);
+        if (plugin)
+            visit(plugin, arg);
+    }
+    struct listing listing = {visit, arg};
+    each_folder(path, list_folder, &listing);
+}
+
+struct report {
+    void (*visit)(const struct haul_provider_info *info, void *arg);
+    void *arg;
+};
+
+static void report_plugin(struct plugin *plugin, void *arg)
+{
+    struct report *report = arg;
+    const struct haul_provider *provider = plugin->provider;
+    const struct haul_provider_info info = {
+        .name = provider ? provider->name : plugin->name,
+        .file = plugin->file,
+        .description = provider ? provider->description : NULL,
+        .reason = provider ? NULL : plugin->reason,
+        .channel = provider && provider->channel,
+        .rma = provider && provider->rma,
+    };
+    report->visit(&info, report->arg);
+}
+
+static const char *provider_path(const struct haul_options *options)
+{
+    const char *path = haul_options_get(options, "provider_path");
+    return path ? path : "";
+}
+
+void haul_providers_each(const struct haul_options *options,
+                         void (*visit)(const struct haul_provider_info *info, void *arg), void *arg)
+{
+    struct report report = {visit, arg};
+    pthread_mutex_lock(&plugins_lock);
+    each_plugin(provider_path(options), report_plugin, &report);
+    pthread_mutex_unlock(&plugins_lock);
+}
+
+/* ---- Choice ---------------------------------------------------------------------------------- */
+
+struct names {
+    char text[256];
+};
+
+static void append_name(struct plugin *plugin, void *arg)
+{
+    struct names *names = arg;
+    size_t used = strlen(names->text);
+    if (plugin->provider)
+        snprintf(names->text + used, sizeof names->text - used, "%s%s", used ? ", " : "",
+                 plugin->provider->name);
+}
+
+static int unknown_provider(const char *path, const char *name)
+{
+    struct names names = {""};
+    each_plugin(path, append_name, &names);
+    return haul_fail(HAUL_PROVIDER,
+                     "there is no provider \"%s\"; there are: auto, %s (HAUL_PROVIDER chooses, "
+                     "HAUL_PROVIDER_PATH says where plugins are, `haul info` shows them)",
+                     name, names.text);
+}
+
+/* Opens the instances of a provider that the engine uses, as transport number transport_count. */
+static int open_transport(struct haul_engine *engine, const struct haul_provider *provider,
+                          bool channel, bool rma)
+{
+    if (engine->transport_count == HAUL_TRANSPORTS_MAX)
+        return haul_fail(HAUL_PROVIDER, "too many providers at once");
+    struct haul_transport *transport = &engine->transports[engine->transport_count];
+    *transport = (struct haul_transport){.provider = provider, .slot = engine->transport_count};
+    int err = 0;
+    if (provider->fields)
+        err = haul_options_add_fields(engine->options, provider->fields);
+    if (!err && channel)
+        err = provider->channel->open(engine, &transport->channel);
+    if (!err && rma && provider->rma)
+        err = provider->rma->open(engine, &transport->rma);
+    if (err && transport->channel)
+        provider->channel->close(transport->channel);
+    if (!err)
+        engine->transport_count++;
+    return err;
+}
+
+static int open_named(struct haul_engine *engine, const char *name)
+{
+    struct plugin *plugin = find_plugin(engine->config.provider_path, name);
+    if (!plugin)
+        return unknown_provider(engine->config.provider_path, name);
+    if (!plugin->provider)
+        return haul_fail(HAUL_PROVIDER, "provider %s (%s) cannot be used: %s", name, plugin->file,
+                         plugin->reason);
+    const struct haul_provider *provider = plugin->provider;
+    if (provider->channel)
+        return open_transport(engine, provider, true, true);
+    engine->rma_required = true;
+    int err = open_named(engine, built_ins[0].name);
+    return err ? err : open_transport(engine, provider, false, true);
+}
+
+static void open_if_rma(struct plugin *plugin, void *arg)
+{
+    struct haul_engine *engine = arg;
+    const struct haul_provider *provider = plugin->provider;
+    if (!provider || provider->channel)
+        return;
+    if (open_transport(engine, provider, false, true))
+        haul_log(HAUL_LOG_INFO, "provider %s is not used: %s", provider->name, haul_error_detail());
+}
+
+static int open_auto(struct haul_engine *engine)
+{
+    int err = open_named(engine, built_ins[0].name);
+    if (!err)
+        each_plugin(engine->config.provider_path, open_if_rma, engine);
+    return err;
+}
+
+int haul_transports_open(struct haul_engine *engine)
+{
+    char name[64];
+    const char *wanted = engine->config.provider;
+    size_t length = strcspn(wanted, ":");
+    if (length >= sizeof name)
+        return haul_fail(HAUL_PROVIDER, "the provider's name \"%.80s\" is too long", wanted);
+    memcpy(name, wanted, length);
+    name[length] = '\0';
+    pthread_mutex_lock(&plugins_lock);
+    int err = strcmp(name, "auto") ? open_named(engine, name) : open_auto(engine);
+    pthread_mutex_unlock(&plugins_lock);
+    if (err)
+        haul_transports_close(engine);
+    return err;
+}
+
+void haul_transports_close(struct haul_engine *engine)
+{
+    while (engine->transport_count > 0) {
+        struct haul_transport *transport = &engine->transports[--engine->transport_count];
+        if (transport->rma)
+            transport->provider->rma->close(transport->rma);
+        if (transport->channel)
+            transport->provider->channel->close(transport->channel);
+        transport->rma = transport->channel = NULL;
+    }
+}

@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * The pool: reused, pre-faulted, 64-byte aligned blocks cut from slabs.
+ *
+ * A slab (slab.h) is one anonymous 2 MiB-aligned mapping, cut into blocks of one size class; when all
+ * its blocks are free it is idle and may be cut anew for another class. Classes are a quarter of a
+ * power of two apart, from 4 KiB; blocks over 1 MiB have a slab of their own, a multiple of 2 MiB.
+ * In the steady state alloc and release neither map, fault nor malloc.
+ *
+ * Threads: all functions from any thread (the pool has a lock of its own), except that hooks run
+ * inside alloc and trim only, which the engine calls under the drive lock. */
+#ifndef HAUL_CORE_POOL_H
+#define HAUL_CORE_POOL_H
+
+#include <haul/error.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+enum { HAUL_POOL_ALIGNMENT = 64, HAUL_POOL_REGIONS_MAX = 8 };
+
+struct haul_pool;
+struct haul_slab;
+
+/* A block; `data` has room for `bytes` (at least what was asked for). */
+struct haul_block {
+    void *data;
+    size_t bytes;
+    struct haul_slab *slab;
+};
+
+/* Called when a slab was mapped and before it is unmapped, to register and deregister it. A failing
+ * map hook makes the alloc fail with its error. */
+struct haul_pool_hooks {
+    int (*mapped)(struct haul_slab *slab, void *arg);
+    void (*unmapping)(struct haul_slab *slab, void *arg);
+    void *arg;
+};
+
+/* max_bytes bounds the sum of the mappings. */
+int haul_pool_create(size_t max_bytes, const struct haul_pool_hooks *hooks, struct haul_pool **pool);
+/* The pool ends when its creator has released it and the last block is released. After this call the
+ * hooks are not called any more; `unmapping` runs for every slab inside it. */
+void haul_pool_release(struct haul_pool *pool);
+
+enum haul_pool_flags {
+    HAUL_POOL_RESERVED = 1, /* memory promised in advance: may exceed max_bytes */
+};
+/* Errors: HAUL_NO_MEMORY (in use; try after a release), HAUL_TOO_LARGE (would never fit in max_bytes).
+ * A size of 0 gives a block of the smallest class. */
+int haul_pool_alloc(struct haul_pool *pool, size_t bytes, unsigned flags, struct haul_block **block);
+/* Blocks are reference counted; alloc returns one reference. */
+void haul_block_retain(struct haul_block *block);
+void haul_block_release(struct haul_block *block);
+/* Called after each release that made memory free (from the releasing thread, no lock held), so that
+ * who waits for memory can try again. NULL: not any more. */
+void haul_pool_notify(struct haul_pool *pool, void (*released)(void *arg), void *arg);
+
+size_t haul_pool_mapped_bytes(struct haul_pool *pool);
+size_t haul_pool_used_bytes(struct haul_pool *pool);
+
+/* The mapping that a block lies in, and the regions that providers registered for it. */
+void *haul_slab_base(const struct haul_slab *slab);
+size_t haul_slab_bytes(const struct haul_slab *slab);
+void **haul_slab_regions(struct haul_slab *slab); /* HAUL_POOL_REGIONS_MAX slots, NULL at first */
+/* Calls visit for each slab: for a provider that comes later than the slabs. Stops at an error. */
+int haul_pool_each_slab(struct haul_pool *pool, int (*visit)(struct haul_slab *slab, void *arg),
+                        void *arg);
+
+#endif

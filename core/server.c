@@ -1,0 +1,219 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Servers: listening and receiving. */
+#include "engine.h"
+
+#include "address.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+/* ---- Life ------------------------------------------------------------------------------------ */
+
+static void warn_if_open_to_all(const struct haul_address *address)
+{
+    static atomic_bool warned;
+    bool all = !*address->unix_path && (!*address->host || !strcmp(address->host, "*"));
+    if (all && !atomic_exchange(&warned, true))
+        haul_log(HAUL_LOG_WARNING, "%s listens on all interfaces, and whoever reaches it may send: on an "
+                                   "untrusted network bind 127.0.0.1 or one inner address",
+                 address->text);
+}
+
+static void free_server(struct haul_server *server)
+{
+    if (server->route)
+        server->transport->provider->channel->route_free(server->route);
+    free(server->listener);
+    free(server);
+}
+
+int haul_listen(struct haul_context *context, const char *address, struct haul_server **server)
+{
+    struct haul_engine *engine = haul_context_engine(context);
+    struct haul_address parsed;
+    if (engine->inherited)
+        return haul_engine_enter(engine);
+    int err = haul_address_parse(address, &parsed);
+    if (err)
+        return err;
+    struct haul_server *made = calloc(1, sizeof *made);
+    struct haul_listener *listener = calloc(1, sizeof *listener);
+    if (!made || !listener) {
+        free(made);
+        free(listener);
+        return haul_fail(HAUL_NO_MEMORY, "no memory for a server");
+    }
+    made->engine = engine;
+    made->listener = listener;
+    made->transport = &engine->transports[0];
+    listener->server = made;
+    haul_inbox_init(&made->inbox);
+    const struct haul_channel_ops *channel = made->transport->provider->channel;
+    err = channel->resolve(made->transport->channel, &parsed, true, &made->route);
+    if (!err)
+        err = haul_engine_enter(engine);
+    if (err) {
+        free_server(made);
+        return err;
+    }
+    err = channel->listen(made->transport->channel, made->route, listener, &made->handle,
+                          made->address, sizeof made->address);
+    if (!err) {
+        haul_list_append(&engine->servers, &made->node);
+        haul_engine_retain(engine);
+        warn_if_open_to_all(&parsed);
+        *server = made;
+    }
+    haul_engine_leave(engine);
+    if (err)
+        free_server(made);
+    return err;
+}
+
+const char *haul_server_address(const struct haul_server *server)
+{
+    return server->address;
+}
+
+/* The first link of the server in the engine's list, or NULL. */
+static struct haul_link *first_link(struct haul_server *server)
+{
+    HAUL_LIST_EACH(&server->engine->links, node)
+    {
+        struct haul_link *link = HAUL_CONTAINER_OF(node, struct haul_link, node);
+        if (link->server == server)
+            return link;
+    }
+    return NULL;
+}
+
+void haul_server_shut(struct haul_server *server)
+{
+    struct haul_link *link;
+    if (!server->handle)
+        return;
+    server->transport->provider->channel->unlisten(server->handle);
+    server->handle = NULL;
+    server->listener->server = NULL;
+    haul_inbox_close(server->engine, &server->inbox);
+    while ((link = first_link(server)))
+        haul_link_bye(link, HAUL_CLOSED, "the server was closed");
+    haul_list_remove(&server->node);
+}
+
+void haul_server_close(struct haul_server *server)
+{
+    if (!server || server->engine->inherited)
+        return;
+    struct haul_engine *engine = server->engine;
+    haul_drive_enter(&engine->drive);
+    haul_server_shut(server);
+    haul_inbox_close(engine, &server->inbox); /* what the end of the links has delivered */
+    haul_links_reap(engine);                  /* links point to the server */
+    haul_drive_leave(&engine->drive);
+    free_server(server);
+    haul_engine_release(engine);
+}
+
+size_t haul_server_peers(struct haul_server *server, struct haul_peer **peers, size_t max)
+{
+    size_t count = 0;
+    if (haul_engine_enter(server->engine))
+        return 0;
+    HAUL_LIST_EACH(&server->engine->links, node)
+    {
+        struct haul_link *link = HAUL_CONTAINER_OF(node, struct haul_link, node);
+        if (link->server != server || link->state != HAUL_LINK_OPEN)
+            continue;
+        if (count < max)
+            peers[count] = haul_peer_retain(link->peer);
+        count++;
+    }
+    haul_engine_leave(server->engine);
+    return count;
+}
+
+/* ---- Receiving ------------------------------------------------------------------------------- */
+
+int haul_recv(struct haul_server *server, struct haul_message **message, int64_t timeout_ns)
+{
+    int err = haul_engine_enter(server->engine);
+    if (err)
+        return err;
+    haul_place_by(server->engine, &server->inbox, HAUL_PLACE_POOL);
+    err = haul_inbox_receive(server->engine, &server->inbox, timeout_ns, message);
+    if (!err)
+        haul_inbound_acknowledge(*message);
+    haul_engine_leave(server->engine);
+    return err;
+}
+
+/* A destination dict as a destination of one row. */
+struct one_row {
+    struct haul_destination destination;
+    struct haul_message *message;
+};
+
+static int make_row(struct haul_dict *dict, struct one_row *row)
+{
+    if (dict->in_flight > 0)
+        return haul_fail(HAUL_BUSY, "the destination is being sent");
+    struct haul_array *arrays = calloc(HAUL_MAX(dict->count, (size_t)1), sizeof *arrays);
+    if (!arrays)
+        return haul_fail(HAUL_NO_MEMORY, "no memory for a destination");
+    for (size_t i = 0; i < dict->count; i++)
+        arrays[i] = dict->entries[i]->array;
+    *row = (struct one_row){.destination = {.row = arrays, .array_count = dict->count, .rows = 1}};
+    row->destination.message = &row->message;
+    haul_list_init(&row->destination.node);
+    return 0;
+}
+
+struct row_wait {
+    struct haul_inbox *inbox;
+    struct haul_destination *destination;
+};
+
+static bool row_is_filled(void *arg)
+{
+    struct row_wait *wait = arg;
+    return wait->inbox->closed || wait->destination->whole == 1;
+}
+
+static int receive_row(struct haul_engine *engine, struct haul_inbox *inbox,
+                       struct haul_destination *row, int64_t timeout_ns)
+{
+    struct row_wait wait = {inbox, row};
+    haul_destination_post(engine, inbox, row);
+    int err =
+        haul_drive_wait(&engine->drive, row_is_filled, &wait, haul_deadline_ns(timeout_ns));
+    haul_destination_withdraw(engine, row);
+    if (row->whole == 1)
+        return 0;
+    if (!err)
+        err = HAUL_CLOSED;
+    return haul_fail_with(err, err == HAUL_TIMEOUT ? "no message came in time" : "");
+}
+
+int haul_recv_into(struct haul_server *server, struct haul_dict *destination,
+                   struct haul_message **message, int64_t timeout_ns)
+{
+    struct haul_engine *engine = server->engine;
+    struct one_row row;
+    int err = haul_engine_enter(engine);
+    if (err)
+        return err;
+    err = make_row(destination, &row);
+    if (!err) {
+        destination->in_flight++;
+        err = receive_row(engine, &server->inbox, &row.destination, timeout_ns);
+        destination->in_flight--;
+        if (!err) {
+            *message = row.message;
+            row.message->destination = NULL; /* it is the user's from here on */
+        }
+        free((void *)(uintptr_t)row.destination.row);
+    }
+    haul_engine_leave(engine);
+    return err;
+}

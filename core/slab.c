@@ -1,0 +1,162 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Slabs: memory from the system, faulted in before anybody sees it, cut into blocks. */
+#include "slab.h"
+
+#include "error.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23 /* Linux 5.14 */
+#endif
+
+/* Under AddressSanitizer free blocks are poisoned, so that a use after release is found. */
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define HAUL_POISON 1
+#endif
+#elif defined(__SANITIZE_ADDRESS__)
+#define HAUL_POISON 1
+#endif
+#ifdef HAUL_POISON
+#include <sanitizer/asan_interface.h>
+#else
+#define ASAN_POISON_MEMORY_REGION(start, bytes) ((void)(start), (void)(bytes))
+#define ASAN_UNPOISON_MEMORY_REGION(start, bytes) ((void)(start), (void)(bytes))
+#endif
+
+/* mmap aligns to pages only: maps more than needed and gives the ends back. */
+static char *map_aligned(size_t bytes)
+{
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    size_t extra = HAUL_SLAB_UNIT - page;
+    char *start =
+        mmap(NULL, bytes + extra, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (start == MAP_FAILED)
+        return NULL;
+    size_t head = haul_align_up((size_t)start, HAUL_SLAB_UNIT) - (size_t)start;
+    if (head > 0)
+        munmap(start, head);
+    if (head < extra)
+        munmap(start + head + bytes, extra - head);
+    return start + head;
+}
+
+static void touch_pages(char *base, size_t bytes)
+{
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    for (size_t offset = 0; offset < bytes; offset += page)
+        *(volatile char *)(base + offset) = 0;
+}
+
+static bool fault_in(char *base, size_t bytes)
+{
+    /* A wish: without huge pages it works too. */
+    (void)madvise(base, bytes, MADV_HUGEPAGE);
+    int refused;
+    do
+        refused = madvise(base, bytes, MADV_POPULATE_WRITE);
+    while (refused && (errno == EINTR || errno == EAGAIN));
+    if (refused && errno == EINVAL) { /* a kernel before 5.14 */
+        touch_pages(base, bytes);
+        return true;
+    }
+    return !refused;
+}
+
+static int fail_map(size_t bytes)
+{
+    return haul_fail(HAUL_NO_MEMORY,
+                     "the system has no memory for %zu MiB more of the pool (%s): lower "
+                     "HAUL_POOL_MAX or free memory",
+                     bytes >> 20, strerror(errno));
+}
+
+static size_t most_blocks(size_t slab_bytes)
+{
+    return slab_bytes > HAUL_SLAB_UNIT ? 1 : HAUL_SLAB_UNIT / HAUL_BLOCK_MIN;
+}
+
+int haul_slab_map(size_t bytes, struct haul_slab **slab)
+{
+    size_t blocks = most_blocks(bytes);
+    struct haul_slab *made = calloc(1, sizeof *made + blocks * sizeof made->blocks[0]);
+    if (!made)
+        return fail_map(bytes);
+    made->bytes = bytes;
+    made->base = map_aligned(bytes);
+    if (!made->base || !fault_in(made->base, bytes)) {
+        int err = fail_map(bytes);
+        if (made->base)
+            munmap(made->base, bytes);
+        free(made);
+        return err;
+    }
+    /* Written now, so that the first use of a block does not fault either. */
+    for (size_t i = 0; i < blocks; i++)
+        made->blocks[i].block.slab = made;
+    haul_list_init(&made->all);
+    haul_list_init(&made->place);
+    haul_list_init(&made->idle);
+    ASAN_POISON_MEMORY_REGION(made->base, bytes);
+    *slab = made;
+    return 0;
+}
+
+void haul_slab_unmap(struct haul_slab *slab)
+{
+    ASAN_UNPOISON_MEMORY_REGION(slab->base, slab->bytes);
+    munmap(slab->base, slab->bytes);
+    free(slab);
+}
+
+void haul_slab_cut(struct haul_slab *slab, size_t block_bytes)
+{
+    slab->block_bytes = block_bytes;
+    slab->capacity = (uint32_t)(slab->bytes / block_bytes);
+    slab->untouched = 0;
+    slab->free = NULL;
+}
+
+struct haul_slab_block *haul_slab_take(struct haul_slab *slab)
+{
+    struct haul_slab_block *taken = slab->free;
+    if (taken) {
+        slab->free = taken->next_free;
+    } else {
+        taken = &slab->blocks[slab->untouched];
+        taken->block.data = slab->base + slab->untouched * slab->block_bytes;
+        taken->block.bytes = slab->block_bytes;
+        slab->untouched++;
+    }
+    slab->used++;
+    ASAN_UNPOISON_MEMORY_REGION(taken->block.data, taken->block.bytes);
+    return taken;
+}
+
+void haul_slab_put(struct haul_slab_block *block)
+{
+    struct haul_slab *slab = block->block.slab;
+    ASAN_POISON_MEMORY_REGION(block->block.data, block->block.bytes);
+    block->next_free = slab->free;
+    slab->free = block;
+    slab->used--;
+}
+
+void *haul_slab_base(const struct haul_slab *slab)
+{
+    return slab->base;
+}
+
+size_t haul_slab_bytes(const struct haul_slab *slab)
+{
+    return slab->bytes;
+}
+
+void **haul_slab_regions(struct haul_slab *slab)
+{
+    return slab->regions;
+}

@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Slabs: mappings cut into equal blocks. Internal to the pool (pool.c decides, slab.c does);
+ * nothing here locks. */
+#ifndef HAUL_CORE_SLAB_H
+#define HAUL_CORE_SLAB_H
+
+#include "pool.h"
+#include "util.h"
+
+#include <stdatomic.h>
+
+enum {
+    HAUL_SLAB_UNIT = 2 << 20, /* slabs are multiples of this, and so aligned: a huge page */
+    HAUL_BLOCK_MIN = 4 << 10,
+};
+
+/* A block and what is kept beside it. */
+struct haul_slab_block {
+    struct haul_block block;
+    atomic_uint references;
+    struct haul_slab_block *next_free;
+};
+
+struct haul_slab {
+    struct haul_pool *pool;
+    char *base;
+    size_t bytes;
+    void *regions[HAUL_POOL_REGIONS_MAX];
+
+    /* How it is cut. Blocks from `untouched` on were not handed out since the cut: so a cut costs
+     * the same for any number of blocks. */
+    size_t block_bytes;
+    uint32_t capacity, used, untouched;
+    struct haul_slab_block *free;
+
+    /* The pool's: which lists it is in. */
+    struct haul_list all;   /* every slab of the pool */
+    struct haul_list place; /* the class's slabs with room, or the idle slabs of this size */
+    struct haul_list idle;  /* idle slabs, longest idle first */
+    unsigned class;
+    bool excess; /* its blocks are for HAUL_POOL_RESERVED only: it exceeds the pool's limit */
+
+    struct haul_slab_block blocks[]; /* as many as the finest cut needs: a cut allocates nothing */
+};
+
+/* Maps a slab (bytes: a multiple of HAUL_SLAB_UNIT) with every page present. Errors:
+ * HAUL_NO_MEMORY. */
+int haul_slab_map(size_t bytes, struct haul_slab **slab);
+void haul_slab_unmap(struct haul_slab *slab);
+
+/* Cuts an idle slab anew. One larger than a unit is a single block. */
+void haul_slab_cut(struct haul_slab *slab, size_t block_bytes);
+/* A free block of a slab that is not full; its memory is the caller's until put. */
+struct haul_slab_block *haul_slab_take(struct haul_slab *slab);
+void haul_slab_put(struct haul_slab_block *block);
+
+static inline bool haul_slab_full(const struct haul_slab *slab)
+{
+    return slab->used == slab->capacity;
+}
+
+#endif

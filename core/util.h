@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Small things that every file may use: intrusive lists, checked sums, little-endian bytes, time. */
+#ifndef HAUL_CORE_UTIL_H
+#define HAUL_CORE_UTIL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#include <time.h>
+
+#define HAUL_CONTAINER_OF(pointer, type, member)                                                   \
+    ((type *)(void *)((char *)(pointer)-offsetof(type, member)))
+#define HAUL_MIN(a, b) ((a) < (b) ? (a) : (b))
+#define HAUL_MAX(a, b) ((a) > (b) ? (a) : (b))
+#define HAUL_COUNT_OF(array) (sizeof(array) / sizeof((array)[0]))
+
+enum { HAUL_NS_PER_US = 1000, HAUL_NS_PER_MS = 1000000, HAUL_NS_PER_S = 1000000000 };
+
+static inline uint64_t haul_now_ns(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * HAUL_NS_PER_S + (uint64_t)now.tv_nsec;
+}
+
+/* The time a relative timeout ends: UINT64_MAX for HAUL_FOREVER and what overflows. */
+static inline uint64_t haul_deadline_ns(int64_t timeout_ns)
+{
+    uint64_t now = haul_now_ns();
+    if (timeout_ns <= 0)
+        return now;
+    return (uint64_t)timeout_ns == INT64_MAX || (uint64_t)timeout_ns > UINT64_MAX - now
+               ? UINT64_MAX
+               : now + (uint64_t)timeout_ns;
+}
+
+static inline size_t haul_align_up(size_t value, size_t power_of_two)
+{
+    return (value + power_of_two - 1) & ~(power_of_two - 1);
+}
+
+/* *sum += value and *product *= value; false, and nothing changed, if that overflows. */
+static inline bool haul_add_u64(uint64_t *sum, uint64_t value)
+{
+    uint64_t result;
+    if (__builtin_add_overflow(*sum, value, &result))
+        return false;
+    *sum = result;
+    return true;
+}
+
+static inline bool haul_mul_u64(uint64_t *product, uint64_t value)
+{
+    uint64_t result;
+    if (__builtin_mul_overflow(*product, value, &result))
+        return false;
+    *product = result;
+    return true;
+}
+
+static inline void haul_put_u16(uint8_t *to, uint16_t value)
+{
+    for (int i = 0; i < 2; i++)
+        to[i] = (uint8_t)(value >> 8 * i);
+}
+
+static inline void haul_put_u32(uint8_t *to, uint32_t value)
+{
+    for (int i = 0; i < 4; i++)
+        to[i] = (uint8_t)(value >> 8 * i);
+}
+
+static inline void haul_put_u64(uint8_t *to, uint64_t value)
+{
+    for (int i = 0; i < 8; i++)
+        to[i] = (uint8_t)(value >> 8 * i);
+}
+
+static inline uint16_t haul_get_u16(const uint8_t *from)
+{
+    return (uint16_t)(from[0] | from[1] << 8);
+}
+
+static inline uint32_t haul_get_u32(const uint8_t *from)
+{
+    return (uint32_t)haul_get_u16(from) | (uint32_t)haul_get_u16(from + 2) << 16;
+}
+
+static inline uint64_t haul_get_u64(const uint8_t *from)
+{
+    return (uint64_t)haul_get_u32(from) | (uint64_t)haul_get_u32(from + 4) << 32;
+}
+
+/* A doubly linked ring with the list as its own sentinel. A node that is in no list links to itself. */
+struct haul_list {
+    struct haul_list *next, *previous;
+};
+
+static inline void haul_list_init(struct haul_list *list)
+{
+    list->next = list->previous = list;
+}
+
+static inline bool haul_list_empty(const struct haul_list *list)
+{
+    return list->next == list;
+}
+
+static inline void haul_list_append(struct haul_list *list, struct haul_list *node)
+{
+    node->next = list;
+    node->previous = list->previous;
+    list->previous->next = node;
+    list->previous = node;
+}
+
+static inline void haul_list_prepend(struct haul_list *list, struct haul_list *node)
+{
+    haul_list_append(list->next, node);
+}
+
+static inline void haul_list_remove(struct haul_list *node)
+{
+    node->previous->next = node->next;
+    node->next->previous = node->previous;
+    haul_list_init(node);
+}
+
+static inline struct haul_list *haul_list_pop(struct haul_list *list)
+{
+    struct haul_list *node = list->next;
+    haul_list_remove(node);
+    return node;
+}
+
+#define HAUL_LIST_FIRST(list, type, member) HAUL_CONTAINER_OF((list)->next, type, member)
+/* Walks a list; the node may be removed in the body. */
+#define HAUL_LIST_EACH(list, node)                                                                 \
+    for (struct haul_list *node = (list)->next, *node##_next = node->next; node != (list);         \
+         node = node##_next, node##_next = node->next)
+
+#endif

@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * haul/context.h: a context holds the memory pool, the providers and the progress of everything
+ * made from it; options configure it. */
+#ifndef HAUL_CONTEXT_H
+#define HAUL_CONTEXT_H
+
+#include <haul/error.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct haul_context;
+struct haul_options;
+
+/* The library's version, "0.1.0". */
+HAUL_API const char *haul_version(void);
+
+/* Settings for contexts. A new options object holds, for each field, the value of the environment
+ * variable HAUL_<NAME> or else the default; haul_options_set() overrides both. docs/CONFIG.md lists
+ * the fields. Owned by the caller, used by one thread at a time; a context copies what it needs.
+ * Errors: HAUL_CONFIG (an environment variable holds something else than its field takes). */
+HAUL_API int haul_options_create(struct haul_options **options);
+/* Sets field `name` ("provider", "pool_max", ...: lower case, without HAUL_) from text.
+ * Errors: HAUL_CONFIG with the field and what it takes. */
+HAUL_API int haul_options_set(struct haul_options *options, const char *name, const char *value);
+HAUL_API void haul_options_destroy(struct haul_options *options);
+
+/* One setting, as haul_options_each() reports it. All text is valid during the callback only. */
+struct haul_setting {
+    const char *name;          /* "pool_max" */
+    const char *environment;   /* "HAUL_POOL_MAX" */
+    const char *value;         /* as it is in force, "6442450944" */
+    const char *default_value; /* as documented, "auto" */
+    const char *origin;        /* "default", "environment" or "options" */
+    const char *help;          /* one sentence */
+};
+HAUL_API void haul_options_each(const struct haul_options *options,
+                                void (*visit)(const struct haul_setting *setting, void *arg),
+                                void *arg);
+
+/* One provider that was looked for, as haul_providers_each() reports it. */
+struct haul_provider_info {
+    const char *name;        /* "tcp" */
+    const char *file;        /* the plugin's file, or "built in" */
+    const char *description; /* one line, with the version of the library it uses; NULL if not loaded */
+    const char *reason;      /* NULL if it can be used, else why not and what to do */
+    bool channel;            /* it implements the channel table */
+    bool rma;                /* it implements the rma table */
+};
+HAUL_API void haul_providers_each(const struct haul_options *options,
+                                  void (*visit)(const struct haul_provider_info *info, void *arg),
+                                  void *arg);
+
+/* Opens a context. `options` NULL: the environment alone. The caller owns it and closes it; messages
+ * received may outlive it. Any thread.
+ * Errors: HAUL_CONFIG, HAUL_PROVIDER (unknown, not loadable, another ABI), HAUL_NO_MEMORY,
+ * HAUL_SYSTEM. */
+HAUL_API int haul_open(struct haul_context **context, const struct haul_options *options);
+
+/* Closes it: servers and peers are closed, their ops fail with HAUL_CLOSED, waits in other threads
+ * end with HAUL_CLOSED. Bounded: at most 2 s, to hand over what is on its way out. The handles of
+ * servers, peers, ops and batches made from it stay to be released by their owners. */
+HAUL_API void haul_close(struct haul_context *context);
+
+/* A descriptor for poll/select/epoll: readable (level-triggered) as long as a message waits to be
+ * received or a finished op of haul_send_async(), haul_call_async() or haul_reply_async() has not
+ * been waited for, tested or released. Never read from it or close it. Belongs to the context.
+ * Returns the descriptor or a negative error (HAUL_SYSTEM, HAUL_FORKED). */
+HAUL_API int haul_context_fd(struct haul_context *context);
+
+/* Log lines go to standard error by default (level: setting "log": error, warning, info, debug).
+ * `sink` NULL restores that. Process-wide. The sink is called from any thread, must not call haul. */
+enum haul_log_level { HAUL_LOG_ERROR = 1, HAUL_LOG_WARNING, HAUL_LOG_INFO, HAUL_LOG_DEBUG };
+HAUL_API void haul_log_set(void (*sink)(enum haul_log_level level, const char *line, void *arg),
+                           void *arg);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,263 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * haul/provider.h: the plugin ABI. docs/PROVIDER.md shows how to write one; providers/loop is the
+ * reference to read beside it.
+ *
+ * A transport does up to two jobs, each with a table of its own:
+ *   channel  moves ordered frames between two peers and notices when one is gone;
+ *   rma      reads bytes out of memory that a peer offers.
+ * Core decides what is sent, where received bytes land and who waits for what; a provider moves bytes.
+ *
+ * Threads: every operation of both tables, except resolve and route_free, runs under the context's
+ * drive lock: one at a time, never concurrently, though from changing threads. The functions of
+ * struct haul_host are called under the drive lock too, except those marked "any thread".
+ * Nothing may block. A provider has no undefined symbols of core: it gets a table of host functions. */
+#ifndef HAUL_PROVIDER_H
+#define HAUL_PROVIDER_H
+
+#include <haul/context.h>
+#include <sys/uio.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Must match exactly before 1.0. */
+#define HAUL_PROVIDER_ABI 1u
+/* The one symbol that a plugin exports: a function of type haul_provider_entry_fn. The file is named
+ * haul_<name>.so. */
+#define HAUL_PROVIDER_ENTRY haul_provider_entry
+
+struct haul_engine;   /* core's side of a context */
+struct haul_link;     /* core's side of a connection */
+struct haul_listener; /* core's side of a listening address */
+struct haul_watch;    /* a descriptor in the context's epoll set */
+
+/* ---- Frames ---------------------------------------------------------------------------------- */
+
+/* Everything on a channel is a frame: a header (prefix + body; small, made by core) and a payload
+ * (array bytes, may be empty). The prefix is 16 bytes, little-endian:
+ *   0 u8 type | 1 u8 flags | 2 u16 zero | 4 u32 body_bytes | 8 u64 payload_bytes
+ * docs/WIRE.md has the types and bodies; a channel reads nothing but the two lengths. */
+enum { HAUL_PREFIX_BYTES = 16 };
+
+static inline uint32_t haul_prefix_body_bytes(const uint8_t *prefix)
+{
+    return (uint32_t)prefix[4] | (uint32_t)prefix[5] << 8 | (uint32_t)prefix[6] << 16 |
+           (uint32_t)prefix[7] << 24;
+}
+
+static inline uint64_t haul_prefix_payload_bytes(const uint8_t *prefix)
+{
+    uint64_t bytes = 0;
+    for (int i = 7; i >= 0; i--)
+        bytes = bytes << 8 | prefix[8 + i];
+    return bytes;
+}
+
+/* ---- Addresses ------------------------------------------------------------------------------- */
+
+/* An address as the user wrote it, taken apart by core. */
+struct haul_address {
+    char text[256];      /* as written, without tcp:// */
+    char host[256];      /* "" or "*": all interfaces when listening, this host when connecting */
+    char service[32];    /* port */
+    char unix_path[108]; /* not "" : a Unix socket, and host and service are "" */
+};
+
+/* ---- What core offers a provider ------------------------------------------------------------- */
+
+struct haul_host {
+    uint32_t abi;
+    uint32_t size;
+
+    /* Any thread. */
+    void (*log)(enum haul_log_level level, const char *format, ...)
+        __attribute__((format(printf, 2, 3)));
+    /* Sets the calling thread's error detail and returns err: `return host->fail(HAUL_ADDRESS, ...)`. */
+    int (*fail)(int err, const char *format, ...) __attribute__((format(printf, 2, 3)));
+    uint64_t (*now_ns)(void); /* CLOCK_MONOTONIC */
+    /* Makes the driving thread run progress() soon. Takes no lock: a provider may hold its own. */
+    void (*wake)(struct haul_engine *engine);
+    /* The value of a setting (the provider's own fields or core's), by its lower-case name; NULL if
+     * there is none. Valid as long as the engine. */
+    const char *(*setting)(struct haul_engine *engine, const char *name);
+
+    /* Descriptors, level-triggered. `ready` runs under the drive lock with epoll's event bits. After
+     * unwatch() it is not called any more. */
+    int (*watch)(struct haul_engine *engine, int fd, uint32_t events,
+                 void (*ready)(void *arg, uint32_t events), void *arg, struct haul_watch **watch);
+    int (*watch_change)(struct haul_watch *watch, uint32_t events);
+    void (*unwatch)(struct haul_watch *watch);
+
+    /* Connections. A conn lives until core calls disconnect(); core never does so from inside one of
+     * the callbacks below for the same conn. */
+    /* A new connection on a listener: makes its link, or returns NULL (close it yourself: the server
+     * is closing or out of memory). `address` is copied. */
+    struct haul_link *(*accepted)(struct haul_listener *listener, void *conn, const char *address);
+    /* A connect() has succeeded: frames may be sent. */
+    void (*connected)(struct haul_link *link);
+    /* The connection failed or ended: nothing more is delivered and sends are dropped; the payloads
+     * still borrowed come back with sent() or at disconnect(). err: HAUL_UNREACHABLE before
+     * connected(), else HAUL_PEER_LOST; `why` is a sentence part ("connection reset by peer"). */
+    void (*lost)(struct haul_link *link, int err, const char *why);
+
+    /* Receiving. A non-zero return: core gives the connection up; deliver nothing more on it (core
+     * will call disconnect). */
+    /* Optional, before a body is buffered: whether a frame with this prefix may come at all. */
+    int (*check)(struct haul_link *link, const uint8_t prefix[HAUL_PREFIX_BYTES]);
+    /* A whole header, prefix included, is here; `header` is the provider's. If payload_bytes > 0 the
+     * payload follows by target()/received() or by lend(); else the frame is complete. */
+    int (*frame)(struct haul_link *link, const void *header, size_t header_bytes);
+    /* Where the next payload bytes belong: fills up to max (> 0) segments, returns how many, at least
+     * one. Ask anew before each read: the place may change between two of them. */
+    size_t (*target)(struct haul_link *link, struct iovec *segments, size_t max);
+    /* n payload bytes were written, in the order target() named. */
+    int (*received)(struct haul_link *link, size_t n);
+    /* Channels that own their receive memory (HAUL_CHANNEL_PARTS): the next part of the payload. Core
+     * calls give_back(token) exactly once, maybe before lend() returns. */
+    int (*lend)(struct haul_link *link, void *data, size_t bytes, void *token);
+
+    /* Sending. The payload that was sent with this cookie is not needed any more. May be called from
+     * inside send(). */
+    void (*sent)(struct haul_link *link, void *cookie);
+    /* A send() that answered HAUL_BUSY may be tried again. */
+    void (*writable)(struct haul_link *link);
+
+    /* rma: a read has ended: 0, or why it failed. Exactly once per read(); the memory is not touched
+     * any more. May be called from inside read(). */
+    void (*read_done)(void *cookie, int err);
+};
+
+/* ---- channel --------------------------------------------------------------------------------- */
+
+enum {
+    /* The parts of a payload stay apart (one per array), and each arrives in memory of the channel's
+     * own, handed over with lend(). */
+    HAUL_CHANNEL_PARTS = 1,
+    /* Clients that do not speak haul's handshake may send bare messages and get bare replies. */
+    HAUL_CHANNEL_PLAIN = 2,
+};
+
+struct haul_channel_ops {
+    uint32_t flags; /* HAUL_CHANNEL_* */
+
+    /* One instance per context. */
+    int (*open)(struct haul_engine *engine, void **channel);
+    /* After all listeners and conns are gone and the last lent part was given back. */
+    void (*close)(void *channel);
+
+    /* Looks an address up; any thread, not under the drive lock, may block on the name service. The
+     * route is freed with route_free when its server or peer ends. Errors: HAUL_ADDRESS. */
+    int (*resolve)(void *channel, const struct haul_address *address, bool listening, void **route);
+    void (*route_free)(void *route);
+
+    /* Listens; writes the address for clients, with the real port, to `bound`. Errors: HAUL_ADDRESS. */
+    int (*listen)(void *channel, void *route, struct haul_listener *listener, void **handle,
+                  char *bound, size_t bound_size);
+    void (*unlisten)(void *handle);
+
+    /* Starts a connection; connected() or lost() follow, maybe before it returns. One try: core
+     * redials. */
+    int (*connect)(void *channel, void *route, struct haul_link *link, void **conn);
+    /* Ends the connection and frees conn; borrowed payloads come back with sent() before it returns,
+     * or later where a library holds them (link stays valid for sent() until then). flush: a last
+     * frame may be on its way out: try for up to a second, in the background, to deliver it. */
+    void (*disconnect)(void *conn, bool flush);
+
+    /* Queues a frame. The header is copied. The payload segments (the array `payload` and the memory
+     * they name) are borrowed until sent(cookie); a frame without payload has no sent(). With
+     * HAUL_CHANNEL_PARTS each segment is a part. Returns 0, or HAUL_BUSY (only for frames with
+     * payload: one is queued already; nothing was taken, writable() follows). A send on a connection
+     * that has ended is taken and dropped: lost() follows, sent() too. Empty segments are never
+     * passed. */
+    int (*send)(void *conn, const void *header, size_t header_bytes, const struct iovec *payload,
+                size_t payload_count, void *cookie);
+    /* Asks for the payload sent with this cookie back. true: its memory is not read any more and sent()
+     * will not be called: the frame was dropped whole if nothing of it had left, else the rest was
+     * copied and follows, so that the receiver gets all of it. false: it cannot be recalled; sent()
+     * will come. */
+    bool (*recall)(void *conn, void *cookie);
+
+    /* lend()'s token comes back. */
+    void (*give_back)(void *channel, void *token);
+
+    /* Optional (NULL): work that no watched descriptor announces. Returns whether it did anything.
+     * Called in each pass and before each sleep. */
+    bool (*progress)(void *channel);
+    /* Optional (NULL): when progress() must run at the latest (now_ns), UINT64_MAX for no such time. */
+    uint64_t (*deadline_ns)(void *channel);
+};
+
+/* ---- rma ------------------------------------------------------------------------------------- */
+
+enum { HAUL_RMA_ADDRESS_MAX = 1024, HAUL_RMA_WAY_MAX = 128 };
+
+enum haul_rma_access {
+    HAUL_RMA_LAND = 1,  /* our reads write into it */
+    HAUL_RMA_OFFER = 2, /* peers may read it */
+};
+
+struct haul_rma_ops {
+    /* One instance per context. */
+    int (*open)(struct haul_engine *engine, void **rma);
+    void (*close)(void *rma);
+
+    /* What a peer needs to attach to us; *bytes in: room, out: used. */
+    int (*address)(void *rma, void *blob, size_t *bytes);
+    /* Makes a peer's memory reachable. Errors: HAUL_UNSUPPORTED with the reason. */
+    int (*attach)(void *rma, const void *blob, size_t bytes, struct haul_link *link, void **peer);
+    /* All its reads have ended (fence() first where they have not). */
+    void (*detach)(void *peer);
+
+    /* Registers memory, once for a slab and not per message. access: enum haul_rma_access bits. */
+    int (*reg)(void *rma, void *base, size_t bytes, unsigned access, void **region);
+    void (*dereg)(void *region);
+
+    /* Writes what a peer needs to read [start, start + bytes) of a region; *way_bytes in: room. */
+    int (*offer)(void *region, const void *start, size_t bytes, uint8_t *way, size_t *way_bytes);
+
+    /* Starts to read `bytes` from `offset` of what `way` offers to `to`, which lies in `region`.
+     * read_done(cookie) follows. Returns 0 or HAUL_BUSY (try after progress). */
+    int (*read)(void *peer, const uint8_t *way, size_t way_bytes, uint64_t offset, void *to,
+                void *region, size_t bytes, void *cookie);
+    /* Ends the peer's reads that may never complete: read_done() comes for each, now or soon, and not
+     * before its memory can no longer be written. */
+    void (*fence)(void *peer);
+
+    /* Optional (both or neither): looks at offered memory in place, read-only, until unmap. */
+    int (*map)(void *peer, const uint8_t *way, size_t way_bytes, size_t bytes, const void **data,
+               void **mapping);
+    void (*unmap)(void *mapping);
+
+    /* Optional (NULL): as for the channel; software rma also serves the reads of its peers here. */
+    bool (*progress)(void *rma);
+    uint64_t (*deadline_ns)(void *rma);
+};
+
+/* ---- The descriptor -------------------------------------------------------------------------- */
+
+/* A provider's own setting: HAUL_<NAME> in the environment. */
+struct haul_provider_field {
+    const char *name; /* "zmq_io_threads" */
+    const char *default_value;
+    const char *help;
+};
+
+struct haul_provider {
+    uint32_t abi;                            /* HAUL_PROVIDER_ABI */
+    uint32_t size;                           /* sizeof(struct haul_provider) */
+    const char *name;                        /* "tcp" */
+    const char *description;                 /* one line, with the library's version */
+    const struct haul_channel_ops *channel;  /* NULL if it has none */
+    const struct haul_rma_ops *rma;          /* NULL if it has none */
+    const struct haul_provider_field *fields; /* ends with a NULL name; may be NULL */
+};
+
+/* Returns the descriptor, or NULL with host->fail() when it cannot work here (its library is of a
+ * version it cannot use). Called once per process; `host` stays valid for ever. */
+typedef const struct haul_provider *haul_provider_entry_fn(const struct haul_host *host);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

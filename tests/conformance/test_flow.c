@@ -1,0 +1,352 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Back pressure without loss: credits, small pools, full credits in both directions, timeouts that
+ * name their cause. */
+#include "fixture.h"
+
+static void release_all(struct haul_message **messages, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++)
+        haul_message_release(messages[i]);
+}
+
+/* A receiver that keeps every message stops its sender, which learns why; releasing lets it go on. */
+static void test_kept_messages_stop_the_sender(void **state)
+{
+    struct pair *pair = pair_open("credits", "4", NULL);
+    struct haul_message *kept[4], *message;
+    struct haul_op *ops[6];
+    char data[100];
+    struct haul_dict *dict = dict_of(pair->client_context, "x", data, sizeof data, 1);
+    (void)state;
+    for (int i = 0; i < 6; i++)
+        OK(haul_send_async(pair->peer, dict, &ops[i]));
+    for (int i = 0; i < 4; i++)
+        OK(haul_recv(pair->server, &kept[i], WAIT_NS));
+    FAILS(HAUL_TIMEOUT, "no message", haul_recv(pair->server, &message, SHORT_NS));
+    FAILS(HAUL_TIMEOUT, "has given no credit", haul_op_wait(ops[4], SHORT_NS));
+    FAILS(HAUL_TIMEOUT, "has not released", haul_send(pair->peer, dict, SHORT_NS));
+    release_all(kept, 4);
+    for (int i = 0; i < 2; i++) {
+        OK(haul_recv(pair->server, &message, WAIT_NS));
+        haul_message_release(message);
+    }
+    for (int i = 0; i < 6; i++) {
+        OK(haul_op_wait(ops[i], WAIT_NS));
+        haul_op_release(ops[i]);
+    }
+    FAILS(HAUL_TIMEOUT, "no message", haul_recv(pair->server, &message, SHORT_NS));
+    haul_dict_destroy(dict);
+    pair_close(pair);
+}
+
+/* Keeping some of the window must not starve the rest of it. */
+static void test_some_kept_messages_do_not_starve(void **state)
+{
+    struct pair *pair = *state;
+    struct haul_message *kept[15];
+    char data[10];
+    struct haul_dict *dict = dict_of(pair->client_context, "x", data, sizeof data, 1);
+    struct haul_op *op;
+    for (int i = 0; i < 15; i++) {
+        OK(haul_send_async(pair->peer, dict, &op));
+        OK(haul_recv(pair->server, &kept[i], WAIT_NS));
+        haul_op_release(op);
+    }
+    for (int i = 0; i < 100; i++) {
+        struct haul_message *message;
+        OK(haul_send_async(pair->peer, dict, &op));
+        OK(haul_recv(pair->server, &message, WAIT_NS));
+        haul_message_release(message);
+        OK(haul_op_wait(op, WAIT_NS));
+        haul_op_release(op);
+    }
+    release_all(kept, 15);
+    haul_dict_destroy(dict);
+}
+
+/* More data on its way than the pool holds: it waits with its senders, and all of it arrives. */
+static void test_small_pool(void **state)
+{
+    enum { PEERS = 6, EACH = 4, BYTES = 5000000 };
+    struct pair *pair = pair_open("pool_max", "24M", NULL);
+    struct haul_peer *peers[PEERS];
+    struct haul_op *ops[PEERS][EACH];
+    struct haul_dict *dicts[PEERS];
+    char *data[PEERS];
+    unsigned got[PEERS] = {0};
+    (void)state;
+    for (unsigned i = 0; i < PEERS; i++) {
+        peers[i] = connect_to(pair->client_context, pair->server);
+        data[i] = malloc(BYTES);
+        dicts[i] = dict_of(pair->client_context, "x", data[i], BYTES, i);
+        for (unsigned k = 0; k < EACH; k++)
+            OK(haul_send_async(peers[i], dicts[i], &ops[i][k]));
+    }
+    for (unsigned n = 0; n < PEERS * EACH; n++) {
+        struct haul_message *message;
+        struct haul_stats stats;
+        OK(haul_recv(pair->server, &message, WAIT_NS));
+        const struct haul_array *array = haul_message_find(message, "x");
+        for (unsigned i = 0; i < PEERS; i++)
+            got[i] += is_filled(array->data, BYTES, i);
+        haul_context_stats(pair->server_context, &stats);
+        assert_in_range(stats.pool_used_bytes, 0, (24 << 20) + (64 << 20));
+        haul_message_release(message);
+    }
+    for (unsigned i = 0; i < PEERS; i++) {
+        assert_int_equal(got[i], EACH);
+        for (unsigned k = 0; k < EACH; k++) {
+            OK(haul_op_wait(ops[i][k], WAIT_NS));
+            haul_op_release(ops[i][k]);
+        }
+        haul_dict_destroy(dicts[i]);
+        haul_peer_release(peers[i]);
+        free(data[i]);
+    }
+    pair_close(pair);
+}
+
+static char *logged;
+static pthread_mutex_t logged_lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t logged_changed = PTHREAD_COND_INITIALIZER;
+
+static void keep_line(enum haul_log_level level, const char *line, void *arg)
+{
+    (void)level;
+    (void)arg;
+    if (!strstr(line, "receive memory is exhausted"))
+        return;
+    pthread_mutex_lock(&logged_lock);
+    free(logged);
+    logged = strdup(line);
+    pthread_cond_signal(&logged_changed);
+    pthread_mutex_unlock(&logged_lock);
+}
+
+/* A consumer that keeps everything until the pool is empty gets a log line, its senders the cause. */
+static void test_exhausted_pool_is_explained(void **state)
+{
+    enum { BYTES = 6000000 };
+    struct pair *pair = pair_open("pool_max", "16M", NULL);
+    static char data[BYTES];
+    struct haul_dict *dict = dict_of(pair->client_context, "x", data, BYTES, 1);
+    struct haul_message *kept[2], *third;
+    struct haul_op *ops[3];
+    (void)state;
+    haul_log_set(keep_line, NULL);
+    for (int i = 0; i < 3; i++)
+        OK(haul_send_async(pair->peer, dict, &ops[i]));
+    for (int i = 0; i < 2; i++)
+        OK(haul_recv(pair->server, &kept[i], WAIT_NS));
+    struct timespec limit;
+    clock_gettime(CLOCK_REALTIME, &limit);
+    limit.tv_sec += 60;
+    pthread_mutex_lock(&logged_lock);
+    while (!logged)
+        assert_int_equal(pthread_cond_timedwait(&logged_changed, &logged_lock, &limit), 0);
+    assert_non_null(strstr(logged, "2 messages are not released"));
+    pthread_mutex_unlock(&logged_lock);
+    FAILS(HAUL_TIMEOUT, "receive memory is exhausted", haul_op_wait(ops[2], SHORT_NS));
+    haul_message_release(kept[0]);
+    OK(haul_recv(pair->server, &third, WAIT_NS));
+    assert_bytes(third, "x", BYTES, 1);
+    haul_message_release(third);
+    haul_message_release(kept[1]);
+    for (int i = 0; i < 3; i++) {
+        OK(haul_op_wait(ops[i], WAIT_NS));
+        haul_op_release(ops[i]);
+    }
+    haul_log_set(NULL, NULL);
+    free(logged);
+    logged = NULL;
+    haul_dict_destroy(dict);
+    pair_close(pair);
+}
+
+static void test_too_large(void **state)
+{
+    enum { BYTES = 9 << 20 };
+    struct pair *pair = pair_open("pool_max", "16M", "message_max", "8M", NULL);
+    char *data = malloc(BYTES);
+    struct haul_dict *dict = dict_of(pair->client_context, "x", data, BYTES, 1);
+    struct echo echo;
+    (void)state;
+    FAILS(HAUL_TOO_LARGE, "HAUL_MESSAGE_MAX", haul_send(pair->peer, dict, WAIT_NS));
+    put_bytes(dict, "x", data, 7 << 20, 2);
+    echo_start(&echo, pair, 1);
+    OK(haul_send(pair->peer, dict, WAIT_NS));
+    echo_join(&echo);
+    haul_dict_destroy(dict);
+    free(data);
+    pair_close(pair);
+}
+
+/* Both sides send with all their credits at once, larger than what is prepaid; nobody deadlocks. */
+struct flood {
+    struct haul_peer *peer;
+    struct haul_context *context;
+    pthread_t thread;
+};
+
+enum { FLOOD_MESSAGES = 24, FLOOD_BYTES = 5000000 };
+
+static void *flood_main(void *arg)
+{
+    struct flood *flood = arg;
+    struct haul_op *ops[FLOOD_MESSAGES];
+    char *data = malloc(FLOOD_BYTES);
+    struct haul_dict *dict = dict_of(flood->context, "x", data, FLOOD_BYTES, 4);
+    for (int i = 0; i < FLOOD_MESSAGES; i++)
+        OK(haul_send_async(flood->peer, dict, &ops[i]));
+    for (int i = 0; i < FLOOD_MESSAGES; i++) {
+        OK(haul_op_wait(ops[i], WAIT_NS));
+        haul_op_release(ops[i]);
+    }
+    haul_dict_destroy(dict);
+    free(data);
+    return NULL;
+}
+
+static void test_both_directions_at_once(void **state)
+{
+    struct pair *pair = pair_open("pool_max", "32M", NULL);
+    struct flood flood[2];
+    struct haul_message *message;
+    (void)state;
+    assert_int_equal(haul_server_peers(pair->server, &flood[0].peer, 1), 1);
+    flood[0].context = pair->server_context;
+    flood[1].peer = pair->peer;
+    flood[1].context = pair->client_context;
+    for (int i = 0; i < 2; i++)
+        assert_int_equal(pthread_create(&flood[i].thread, NULL, flood_main, &flood[i]), 0);
+    for (int i = 0; i < FLOOD_MESSAGES; i++) {
+        OK(haul_recv(pair->server, &message, WAIT_NS));
+        assert_bytes(message, "x", FLOOD_BYTES, 4);
+        haul_message_release(message);
+        OK(haul_peer_recv(pair->peer, &message, WAIT_NS));
+        assert_bytes(message, "x", FLOOD_BYTES, 4);
+        haul_message_release(message);
+    }
+    for (int i = 0; i < 2; i++)
+        pthread_join(flood[i].thread, NULL);
+    haul_peer_release(flood[0].peer);
+    pair_close(pair);
+}
+
+/* A server that holds all requests it can get can answer them all. */
+static void test_all_requests_held(void **state)
+{
+    enum { CALLS = 40, BYTES = 200000 };
+    struct pair *pair = *state;
+    struct haul_op *ops[CALLS];
+    struct haul_message *held[CALLS], *reply;
+    static char data[BYTES], answer[BYTES];
+    struct haul_dict *dict = dict_of(pair->client_context, "q", data, BYTES, 1);
+    struct haul_dict *answers = dict_of(pair->server_context, "a", answer, BYTES, 2);
+    for (int i = 0; i < CALLS; i++)
+        OK(haul_call_async(pair->peer, dict, &ops[i]));
+    for (int i = 0; i < CALLS;) {
+        int count = 0; /* as many as the credits allow */
+        while (count < 16 && i + count < CALLS)
+            OK(haul_recv(pair->server, &held[count++], WAIT_NS));
+        for (int k = 0; k < count; k++) {
+            OK(haul_reply(held[k], answers, WAIT_NS));
+            haul_message_release(held[k]);
+        }
+        i += count;
+    }
+    for (int i = 0; i < CALLS; i++) {
+        OK(haul_op_wait(ops[i], WAIT_NS));
+        OK(haul_op_reply(ops[i], &reply));
+        assert_bytes(reply, "a", BYTES, 2);
+        haul_message_release(reply);
+        haul_op_release(ops[i]);
+    }
+    haul_dict_destroy(dict);
+    haul_dict_destroy(answers);
+}
+
+/* A send that ends by its timeout is not delivered later, or whole; the arrays are the caller's. */
+static void test_timeouts_take_the_message_back(void **state)
+{
+    enum { BYTES = 20000000 };
+    struct pair *pair = *state;
+    char *data = malloc(BYTES);
+    struct haul_dict *dict = dict_of(pair->client_context, "x", data, BYTES, 1);
+    struct haul_message *message;
+    for (int i = 0; i < 20; i++) {
+        int err = haul_send(pair->peer, dict, i * 20000);
+        assert_true(err == HAUL_TIMEOUT || err == HAUL_BORROWED);
+        OK(haul_dict_wait(dict, WAIT_NS));
+    }
+    memset(data, 0, BYTES); /* nobody may see this */
+    put_bytes(dict, "x", data, BYTES, 2);
+    struct haul_op *op;
+    OK(haul_send_async(pair->peer, dict, &op));
+    do {
+        OK(haul_recv(pair->server, &message, WAIT_NS));
+        const struct haul_array *array = haul_message_find(message, "x");
+        assert_true(is_filled(array->data, BYTES, 1) || is_filled(array->data, BYTES, 2));
+        bool last = is_filled(array->data, BYTES, 2);
+        haul_message_release(message);
+        if (last)
+            break;
+    } while (true);
+    OK(haul_op_wait(op, WAIT_NS));
+    haul_op_release(op);
+    haul_dict_destroy(dict);
+    free(data);
+}
+
+static void test_many_peers(void **state)
+{
+    enum { PEERS = 64, BYTES = 300000 };
+    struct pair *pair = *state;
+    struct haul_peer *peers[PEERS];
+    struct haul_op *ops[PEERS];
+    struct haul_dict *dicts[PEERS];
+    static char data[PEERS][BYTES];
+    unsigned seen[PEERS] = {0};
+    for (unsigned i = 0; i < PEERS; i++) {
+        peers[i] = connect_to(pair->client_context, pair->server);
+        dicts[i] = dict_of(pair->client_context, "x", data[i], BYTES, i);
+    }
+    for (int round = 0; round < 3; round++) {
+        for (unsigned i = 0; i < PEERS; i++)
+            OK(haul_send_async(peers[i], dicts[i], &ops[i]));
+        for (unsigned n = 0; n < PEERS; n++) {
+            struct haul_message *message;
+            OK(haul_recv(pair->server, &message, WAIT_NS));
+            for (unsigned i = 0; i < PEERS; i++)
+                seen[i] += is_filled(haul_message_find(message, "x")->data, BYTES, i);
+            haul_message_release(message);
+        }
+        for (unsigned i = 0; i < PEERS; i++) {
+            OK(haul_op_wait(ops[i], WAIT_NS));
+            haul_op_release(ops[i]);
+        }
+    }
+    for (unsigned i = 0; i < PEERS; i++) {
+        assert_int_equal(seen[i], 3);
+        haul_dict_destroy(dicts[i]);
+        haul_peer_release(peers[i]);
+    }
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, pair_setup, pair_teardown)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_kept_messages_stop_the_sender),
+        TEST(test_some_kept_messages_do_not_starve),
+        cmocka_unit_test(test_small_pool),
+        cmocka_unit_test(test_exhausted_pool_is_explained),
+        cmocka_unit_test(test_too_large),
+        cmocka_unit_test(test_both_directions_at_once),
+        TEST(test_all_requests_held),
+        TEST(test_timeouts_take_the_message_back),
+        TEST(test_many_peers),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,383 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Ends and edges: closing with work under way, cancelling, fork, signals, several waiting threads, the
+ * pollable descriptor, statistics, clear errors. */
+#include "fixture.h"
+
+#include <poll.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static void test_messages_outlive_everything(void **state)
+{
+    enum { BYTES = 3000000 };
+    struct pair *pair = pair_open(NULL);
+    static char data[BYTES];
+    struct haul_dict *dict = dict_of(pair->client_context, "x", data, BYTES, 1);
+    struct haul_op *op;
+    struct haul_message *message;
+    (void)state;
+    OK(haul_send_async(pair->peer, dict, &op));
+    OK(haul_recv(pair->server, &message, WAIT_NS));
+    OK(haul_op_wait(op, WAIT_NS));
+    pair_close(pair);
+    assert_bytes(message, "x", BYTES, 1);
+    haul_message_release(message);
+    haul_op_release(op);
+    haul_dict_destroy(dict);
+}
+
+static void test_close_ends_ops_under_way(void **state)
+{
+    enum { BYTES = 8000000 };
+    struct pair *pair = pair_open(NULL);
+    static char data[BYTES];
+    struct haul_dict *dict = dict_of(pair->client_context, "x", data, BYTES, 1);
+    struct haul_op *ops[20];
+    (void)state;
+    for (int i = 0; i < 20; i++)
+        OK(haul_send_async(pair->peer, dict, &ops[i]));
+    haul_peer_disconnect(pair->peer);
+    for (int i = 0; i < 20; i++) {
+        int err = haul_op_wait(ops[i], WAIT_NS);
+        assert_true(err == HAUL_CLOSED || err == HAUL_PEER_LOST);
+        haul_op_release(ops[i]);
+    }
+    OK(haul_dict_wait(dict, WAIT_NS));
+    haul_dict_destroy(dict);
+    pair_close(pair);
+}
+
+struct blocked {
+    struct haul_server *server;
+    int err;
+};
+
+static void *receive_nothing(void *arg)
+{
+    struct blocked *blocked = arg;
+    struct haul_message *message;
+    blocked->err = haul_recv(blocked->server, &message, WAIT_NS);
+    return NULL;
+}
+
+static void test_close_ends_waits(void **state)
+{
+    struct pair *pair = *state;
+    struct blocked blocked[3];
+    pthread_t threads[3];
+    for (int i = 0; i < 3; i++) {
+        blocked[i] = (struct blocked){pair->server, 0};
+        pthread_create(&threads[i], NULL, receive_nothing, &blocked[i]);
+    }
+    haul_close(pair->server_context);
+    for (int i = 0; i < 3; i++) {
+        pthread_join(threads[i], NULL);
+        assert_int_equal(blocked[i].err, HAUL_CLOSED);
+    }
+    haul_server_close(pair->server);
+    OK(haul_open(&pair->server_context, NULL));
+    OK(haul_listen(pair->server_context, "127.0.0.1:0", &pair->server));
+}
+
+static void test_cancel(void **state)
+{
+    enum { BYTES = 8000000 };
+    struct pair *pair = *state;
+    static char data[BYTES], small[10];
+    struct haul_dict *dict = dict_of(pair->client_context, "x", data, BYTES, 1);
+    struct haul_dict *last = dict_of(pair->client_context, "y", small, sizeof small, 2);
+    struct haul_op *op;
+    struct haul_message *message;
+    OK(haul_send_async(pair->peer, dict, &op));
+    haul_op_cancel(op);
+    int err = haul_op_wait(op, WAIT_NS);
+    assert_true(err == HAUL_CANCELLED || err == 0);
+    haul_op_release(op);
+    OK(haul_send_async(pair->peer, last, &op));
+    OK(haul_recv(pair->server, &message, WAIT_NS));
+    if (haul_message_find(message, "x")) {
+        assert_bytes(message, "x", BYTES, 1);
+        haul_message_release(message);
+        OK(haul_recv(pair->server, &message, WAIT_NS));
+    }
+    assert_bytes(message, "y", sizeof small, 2);
+    haul_message_release(message);
+    OK(haul_op_wait(op, WAIT_NS));
+    haul_op_release(op);
+    haul_dict_destroy(dict);
+    haul_dict_destroy(last);
+}
+
+/* The child's calls fail clearly, its exit disturbs nobody, and it may open a context of its own. */
+static void test_fork(void **state)
+{
+    enum { BYTES = 3000000 };
+    struct pair *pair = *state;
+    static char data[BYTES];
+    struct haul_dict *dict = dict_of(pair->client_context, "x", data, BYTES, 1);
+    struct haul_op *op;
+    struct haul_message *message;
+    OK(haul_send_async(pair->peer, dict, &op));
+    OK(haul_recv(pair->server, &message, WAIT_NS));
+    OK(haul_op_wait(op, WAIT_NS));
+    haul_op_release(op);
+    pid_t child = fork();
+    if (child == 0) {
+        struct haul_message *other;
+        struct haul_context *own;
+        struct haul_dict *mine;
+        bool readable = is_filled(haul_message_find(message, "x")->data, BYTES, 1);
+        bool refused = haul_send(pair->peer, dict, 0) == HAUL_FORKED &&
+                       haul_recv(pair->server, &other, 0) == HAUL_FORKED &&
+                       haul_dict_create(pair->client_context, &mine) == HAUL_FORKED &&
+                       strstr(haul_error_detail(), "fork()");
+        haul_message_release(message);
+        haul_server_close(pair->server);
+        haul_close(pair->server_context);
+        bool anew = haul_open(&own, NULL) == 0;
+        if (anew)
+            haul_close(own);
+        _exit(readable && refused && anew ? 0 : 1);
+    }
+    int status;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFEXITED(status));
+    assert_int_equal(WEXITSTATUS(status), 0);
+    haul_message_release(message);
+    OK(haul_send_async(pair->peer, dict, &op));
+    OK(haul_recv(pair->server, &message, WAIT_NS));
+    assert_bytes(message, "x", BYTES, 1);
+    haul_message_release(message);
+    OK(haul_op_wait(op, WAIT_NS));
+    haul_op_release(op);
+    haul_dict_destroy(dict);
+}
+
+static void ignore_signal(int number)
+{
+    (void)number;
+}
+
+struct interrupter {
+    pthread_t target;
+    volatile bool stop;
+};
+
+/* Until the wait has ended: a signal may come before it begins. */
+static void *interrupt(void *arg)
+{
+    struct interrupter *interrupter = arg;
+    while (!__atomic_load_n(&interrupter->stop, __ATOMIC_ACQUIRE)) {
+        pthread_kill(interrupter->target, SIGUSR1);
+        sched_yield();
+    }
+    return NULL;
+}
+
+static void test_signals_end_waits(void **state)
+{
+    struct pair *pair = *state;
+    struct haul_message *message;
+    struct sigaction action = {.sa_handler = ignore_signal, .sa_flags = SA_RESTART};
+    struct interrupter interrupter = {pthread_self(), false};
+    pthread_t thread;
+    sigaction(SIGUSR1, &action, NULL);
+    pthread_create(&thread, NULL, interrupt, &interrupter);
+    assert_int_equal(haul_recv(pair->server, &message, WAIT_NS), HAUL_INTERRUPTED);
+    __atomic_store_n(&interrupter.stop, true, __ATOMIC_RELEASE);
+    pthread_join(thread, NULL);
+}
+
+static bool readable(int fd, int timeout_ms)
+{
+    struct pollfd poll_fd = {.fd = fd, .events = POLLIN};
+    return poll(&poll_fd, 1, timeout_ms) == 1;
+}
+
+static void test_descriptor(void **state)
+{
+    enum { WAIT_MS = 60000 };
+    struct pair *pair = *state;
+    char data[10];
+    struct haul_dict *dict = dict_of(pair->client_context, "x", data, sizeof data, 1);
+    struct haul_message *message;
+    struct haul_op *op;
+    int server_fd = haul_context_fd(pair->server_context);
+    int client_fd = haul_context_fd(pair->client_context);
+    assert_true(server_fd >= 0 && client_fd >= 0);
+    FAILS(HAUL_TIMEOUT, "", haul_recv(pair->server, &message, 0)); /* says that it receives */
+    assert_false(readable(server_fd, 0));
+    OK(haul_call_async(pair->peer, dict, &op));
+    assert_true(readable(server_fd, WAIT_MS)); /* the progress thread received it */
+    assert_true(readable(server_fd, WAIT_MS)); /* level-triggered */
+    assert_false(readable(client_fd, 0));
+    OK(haul_recv(pair->server, &message, WAIT_NS));
+    assert_false(readable(server_fd, 0));
+    haul_message_release(message);
+    assert_true(readable(client_fd, WAIT_MS));
+    FAILS(HAUL_NO_REPLY, "", haul_op_test(op));
+    assert_false(readable(client_fd, 0));
+    haul_op_release(op);
+    haul_dict_destroy(dict);
+}
+
+struct receiver {
+    struct haul_server *server;
+    unsigned *received;
+    pthread_t thread;
+};
+
+static void *receive_until_closed(void *arg)
+{
+    struct receiver *receiver = arg;
+    struct haul_message *message;
+    while (haul_recv(receiver->server, &message, WAIT_NS) == 0) {
+        __atomic_add_fetch(receiver->received, 1, __ATOMIC_RELAXED);
+        haul_message_release(message);
+    }
+    return NULL;
+}
+
+struct sender {
+    struct haul_peer *peer;
+    struct haul_context *context;
+    pthread_t thread;
+};
+
+enum { SENDERS = 4, EACH = 50 };
+
+static void *send_each(void *arg)
+{
+    struct sender *sender = arg;
+    char data[1000];
+    struct haul_dict *dict = dict_of(sender->context, "x", data, sizeof data, 1);
+    for (int i = 0; i < EACH; i++)
+        OK(haul_send(sender->peer, dict, WAIT_NS));
+    haul_dict_destroy(dict);
+    return NULL;
+}
+
+static void test_many_threads(void **state)
+{
+    struct pair *pair = *state;
+    unsigned received = 0;
+    struct receiver receivers[3];
+    struct sender senders[SENDERS];
+    for (int i = 0; i < 3; i++) {
+        receivers[i] = (struct receiver){pair->server, &received, 0};
+        pthread_create(&receivers[i].thread, NULL, receive_until_closed, &receivers[i]);
+    }
+    for (int i = 0; i < SENDERS; i++) {
+        senders[i] = (struct sender){pair->peer, pair->client_context, 0};
+        pthread_create(&senders[i].thread, NULL, send_each, &senders[i]);
+    }
+    for (int i = 0; i < SENDERS; i++)
+        pthread_join(senders[i].thread, NULL);
+    haul_close(pair->server_context);
+    for (int i = 0; i < 3; i++)
+        pthread_join(receivers[i].thread, NULL);
+    assert_int_equal(received, SENDERS * EACH);
+    haul_server_close(pair->server);
+    OK(haul_open(&pair->server_context, NULL));
+    OK(haul_listen(pair->server_context, "127.0.0.1:0", &pair->server));
+}
+
+/* Clients redial a server that came back; the op that was under way fails, the next one succeeds. */
+static void test_server_restarts(void **state)
+{
+    struct pair *pair = *state;
+    char address[256], data[10];
+    struct haul_dict *dict = dict_of(pair->client_context, "x", data, sizeof data, 1);
+    struct haul_op *op;
+    struct haul_message *message;
+    struct echo echo;
+    snprintf(address, sizeof address, "%s", haul_server_address(pair->server));
+    OK(haul_call_async(pair->peer, dict, &op));
+    OK(haul_recv(pair->server, &message, WAIT_NS));
+    haul_server_close(pair->server);
+    haul_message_release(message);
+    int err = haul_op_wait(op, WAIT_NS);
+    assert_true(err == HAUL_PEER_LOST || err == HAUL_NO_REPLY || err == HAUL_CLOSED);
+    haul_op_release(op);
+    OK(haul_listen(pair->server_context, address, &pair->server));
+    echo_start(&echo, pair, 1);
+    OK(haul_send(pair->peer, dict, WAIT_NS));
+    echo_join(&echo);
+    haul_dict_destroy(dict);
+}
+
+static void test_clear_errors(void **state)
+{
+    struct pair *pair = *state;
+    struct haul_server *server;
+    struct haul_peer *peer;
+    struct haul_dict *dict;
+    char key[HAUL_KEY_MAX + 2];
+    const uint64_t huge[] = {UINT64_MAX / 2, 8};
+    FAILS(HAUL_ADDRESS, "port", haul_listen(pair->server_context, "localhost", &server));
+    FAILS(HAUL_ADDRESS, "port", haul_connect(pair->client_context, "a:b", 0, &peer));
+    FAILS(HAUL_UNREACHABLE, "server listening",
+          haul_connect(pair->client_context, "127.0.0.1:1", SHORT_NS, &peer));
+    OK(haul_dict_create(pair->client_context, &dict));
+    memset(key, 'k', sizeof key);
+    key[sizeof key - 1] = '\0';
+    FAILS(HAUL_INVALID, "255", haul_dict_put(dict, key, HAUL_U8, 0, NULL, key));
+    FAILS(HAUL_INVALID, "", haul_dict_put(dict, "", HAUL_U8, 0, NULL, key));
+    FAILS(HAUL_INVALID, "x", haul_dict_put(dict, "x", HAUL_U8, 2, huge, key));
+    FAILS(HAUL_INVALID, "x", haul_dict_put(dict, "x", (enum haul_dtype)99, 0, NULL, key));
+    haul_dict_destroy(dict);
+    struct haul_options *options;
+    struct haul_context *context;
+    OK(haul_options_create(&options));
+    OK(haul_options_set(options, "provider", "vervs"));
+    FAILS(HAUL_PROVIDER, "tcp", haul_open(&context, options));
+    haul_options_destroy(options);
+}
+
+static void test_statistics(void **state)
+{
+    struct pair *pair = *state;
+    struct echo echo;
+    struct haul_stats stats;
+    char data[1000];
+    struct haul_dict *dict = dict_of(pair->client_context, "x", data, sizeof data, 1);
+    echo_start(&echo, pair, 10);
+    for (int i = 0; i < 10; i++)
+        OK(haul_send(pair->peer, dict, WAIT_NS));
+    echo_join(&echo);
+    haul_peer_stats(pair->peer, &stats);
+    assert_int_equal(stats.messages_sent, 10);
+    assert_int_equal(stats.bytes_sent, 10000);
+    assert_int_equal(stats.ops_under_way, 0);
+    haul_context_stats(pair->server_context, &stats);
+    assert_int_equal(stats.messages_received, 10);
+    assert_int_equal(stats.bytes_received, 10000);
+    assert_int_equal(stats.messages_unreleased, 0);
+    assert_int_equal(stats.peers, 1);
+    char path[64], why[512];
+    OK(haul_peer_path(pair->peer, path, sizeof path, why, sizeof why));
+    assert_true(strlen(path) > 0);
+    assert_true(haul_peer_connected(pair->peer));
+    haul_dict_destroy(dict);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, pair_setup, pair_teardown)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_messages_outlive_everything),
+        cmocka_unit_test(test_close_ends_ops_under_way),
+        TEST(test_close_ends_waits),
+        TEST(test_cancel),
+        TEST(test_fork),
+        TEST(test_signals_end_waits),
+        TEST(test_descriptor),
+        TEST(test_many_threads),
+        TEST(test_server_restarts),
+        TEST(test_clear_errors),
+        TEST(test_statistics),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

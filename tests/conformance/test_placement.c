@@ -1,0 +1,335 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Receiving into named memory: destination dicts and batches. */
+#include "fixture.h"
+
+enum { LARGE = 5000000, SMALL = 1000 };
+
+struct landing {
+    struct haul_dict *dict;
+    char *large, *small;
+};
+
+static struct landing landing_of(struct pair *pair)
+{
+    const uint64_t large = LARGE, small = SMALL;
+    struct landing landing = {.large = calloc(1, LARGE), .small = calloc(1, SMALL)};
+    OK(haul_dict_create(pair->server_context, &landing.dict));
+    OK(haul_dict_put(landing.dict, "large", HAUL_U8, 1, &large, landing.large));
+    OK(haul_dict_put(landing.dict, "small", HAUL_U8, 1, &small, landing.small));
+    return landing;
+}
+
+static void landing_free(struct landing *landing)
+{
+    haul_dict_destroy(landing->dict);
+    free(landing->large);
+    free(landing->small);
+}
+
+/* What a client sends to it; keys in the other order. */
+static struct haul_dict *fitting(struct haul_context *context, char *large, char *small,
+                                 uint64_t seed)
+{
+    struct haul_dict *dict = dict_of(context, "small", small, SMALL, seed);
+    put_bytes(dict, "large", large, LARGE, seed + 1);
+    return dict;
+}
+
+static void assert_landed(const struct landing *landing, const struct haul_message *message,
+                          uint64_t seed)
+{
+    assert_ptr_equal(haul_message_find(message, "large")->data, landing->large);
+    assert_ptr_equal(haul_message_find(message, "small")->data, landing->small);
+    assert_true(is_filled(landing->small, SMALL, seed));
+    assert_true(is_filled(landing->large, LARGE, seed + 1));
+}
+
+static void test_recv_into(void **state)
+{
+    struct pair *pair = *state;
+    struct landing landing = landing_of(pair);
+    char *large = malloc(LARGE), *small = malloc(SMALL);
+    for (unsigned i = 0; i < 10; i++) {
+        struct haul_op *op;
+        struct haul_message *message;
+        struct haul_dict *dict = fitting(pair->client_context, large, small, i);
+        OK(haul_send_async(pair->peer, dict, &op));
+        OK(haul_recv_into(pair->server, landing.dict, &message, WAIT_NS));
+        assert_landed(&landing, message, i);
+        haul_message_release(message);
+        OK(haul_op_wait(op, WAIT_NS));
+        haul_op_release(op);
+        haul_dict_destroy(dict);
+    }
+    landing_free(&landing);
+    free(large);
+    free(small);
+}
+
+static void expect_refusal(struct pair *pair, struct landing *landing, struct haul_dict *dict,
+                           const char *words)
+{
+    struct haul_op *op;
+    struct haul_message *message;
+    OK(haul_send_async(pair->peer, dict, &op));
+    FAILS(HAUL_TIMEOUT, "", haul_recv_into(pair->server, landing->dict, &message, SHORT_NS));
+    /* On a slow machine the message may come after that receive. */
+    while (haul_op_test(op) == HAUL_BUSY)
+        FAILS(HAUL_TIMEOUT, "", haul_recv_into(pair->server, landing->dict, &message, SHORT_NS));
+    FAILS(HAUL_REFUSED, words, haul_op_wait(op, WAIT_NS));
+    haul_op_release(op);
+    haul_dict_destroy(dict);
+}
+
+static void test_misfits_are_refused(void **state)
+{
+    struct pair *pair = *state;
+    struct landing landing = landing_of(pair);
+    char *large = malloc(LARGE), *small = malloc(SMALL), extra;
+    struct haul_dict *dict = fitting(pair->client_context, large, small, 1);
+    put_bytes(dict, "extra", &extra, 1, 1);
+    expect_refusal(pair, &landing, dict, "extra: the receiver does not expect");
+    dict = dict_of(pair->client_context, "large", large, LARGE, 1);
+    expect_refusal(pair, &landing, dict, "small: expected");
+    dict = fitting(pair->client_context, large, small, 1);
+    const uint64_t shape[] = {SMALL / 4};
+    OK(haul_dict_put(dict, "small", HAUL_F32, 1, shape, small));
+    expect_refusal(pair, &landing, dict, "small: expected u8[1000], got f32[250]");
+
+    struct haul_op *op;
+    struct haul_message *message;
+    dict = fitting(pair->client_context, large, small, 5);
+    OK(haul_send_async(pair->peer, dict, &op));
+    OK(haul_recv_into(pair->server, landing.dict, &message, WAIT_NS));
+    assert_landed(&landing, message, 5);
+    haul_message_release(message);
+    OK(haul_op_wait(op, WAIT_NS));
+    haul_op_release(op);
+    haul_dict_destroy(dict);
+    landing_free(&landing);
+    free(large);
+    free(small);
+}
+
+/* Messages that came before anybody named memory, and receives of both kinds in turn. */
+static void test_mixed_receives(void **state)
+{
+    enum { MESSAGES = 12 };
+    struct pair *pair = *state;
+    struct landing landing = landing_of(pair);
+    struct haul_op *ops[MESSAGES];
+    struct haul_dict *dicts[MESSAGES];
+    char *large[MESSAGES], *small[MESSAGES];
+    for (unsigned i = 0; i < MESSAGES; i++) {
+        large[i] = malloc(LARGE);
+        small[i] = malloc(SMALL);
+        dicts[i] = fitting(pair->client_context, large[i], small[i], 10 * i);
+        OK(haul_send_async(pair->peer, dicts[i], &ops[i]));
+    }
+    for (unsigned i = 0; i < MESSAGES; i++) {
+        struct haul_message *message;
+        if (i % 3 == 0) {
+            OK(haul_recv(pair->server, &message, WAIT_NS));
+            assert_bytes(message, "large", LARGE, 10 * i + 1);
+        } else {
+            OK(haul_recv_into(pair->server, landing.dict, &message, WAIT_NS));
+            assert_landed(&landing, message, 10 * i);
+        }
+        haul_message_release(message);
+    }
+    for (unsigned i = 0; i < MESSAGES; i++) {
+        OK(haul_op_wait(ops[i], WAIT_NS));
+        haul_op_release(ops[i]);
+        haul_dict_destroy(dicts[i]);
+        free(large[i]);
+        free(small[i]);
+    }
+    landing_free(&landing);
+}
+
+/* A receive that ends early gives its memory back; the message comes with the next one. */
+static void test_timeouts_lose_nothing(void **state)
+{
+    struct pair *pair = *state;
+    struct landing landing = landing_of(pair);
+    struct landing other = landing_of(pair);
+    char *large = malloc(LARGE), *small = malloc(SMALL);
+    struct haul_message *message;
+    for (unsigned i = 0; i < 30; i++) {
+        struct haul_op *op;
+        struct haul_dict *dict = fitting(pair->client_context, large, small, i);
+        OK(haul_send_async(pair->peer, dict, &op));
+        /* 0 to 1.5 ms: some of them end in the middle of the transfer */
+        int err = haul_recv_into(pair->server, landing.dict, &message, i * 50000);
+        if (err == 0) {
+            assert_landed(&landing, message, i);
+        } else {
+            assert_int_equal(err, HAUL_TIMEOUT);
+            memset(landing.large, 0x5a, LARGE);
+            OK(haul_recv_into(pair->server, other.dict, &message, WAIT_NS));
+            assert_landed(&other, message, i);
+            for (size_t at = 0; at < LARGE; at += 4096)
+                assert_int_equal(landing.large[at], 0x5a);
+        }
+        haul_message_release(message);
+        OK(haul_op_wait(op, WAIT_NS));
+        haul_op_release(op);
+        haul_dict_destroy(dict);
+    }
+    landing_free(&landing);
+    landing_free(&other);
+    free(large);
+    free(small);
+}
+
+/* ---- Batches --------------------------------------------------------------------------------- */
+
+static struct haul_batch *batch_of(struct pair *pair, struct landing *row, size_t rows)
+{
+    struct haul_batch *batch;
+    OK(haul_batch_create(pair->server_context, row->dict, rows, &batch));
+    return batch;
+}
+
+static void test_batch(void **state)
+{
+    enum { PEERS = 4 };
+    struct pair *pair = *state;
+    struct landing row = landing_of(pair);
+    struct haul_batch *batch = batch_of(pair, &row, PEERS);
+    struct haul_peer *peers[PEERS];
+    struct haul_op *ops[PEERS];
+    struct haul_dict *dicts[PEERS], *answer;
+    char *large[PEERS], *small[PEERS], yes;
+    assert_int_equal(haul_batch_count(batch), 2);
+    assert_int_equal(haul_batch_find(batch, "large")->ndim, 2);
+    assert_int_equal(haul_batch_find(batch, "large")->shape[0], PEERS);
+    assert_int_equal(haul_batch_find(batch, "large")->shape[1], LARGE);
+    answer = dict_of(pair->server_context, "yes", &yes, 1, 1);
+    for (unsigned i = 0; i < PEERS; i++) {
+        peers[i] = connect_to(pair->client_context, pair->server);
+        large[i] = malloc(LARGE);
+        small[i] = malloc(SMALL);
+        dicts[i] = fitting(pair->client_context, large[i], small[i], 10 * i);
+    }
+    for (int round = 0; round < 5; round++) {
+        for (unsigned i = 0; i < PEERS; i++)
+            OK(haul_call_async(peers[i], dicts[i], &ops[i]));
+        OK(haul_batch_post(batch, pair->server));
+        FAILS(HAUL_BUSY, "posted", haul_batch_post(batch, pair->server));
+        OK(haul_batch_wait(batch, WAIT_NS));
+        assert_int_equal(haul_batch_rows(batch), PEERS);
+        unsigned seen = 0;
+        for (unsigned r = 0; r < PEERS; r++) {
+            const char *data = haul_batch_find(batch, "large")->data;
+            const char *text = haul_batch_find(batch, "small")->data;
+            for (unsigned i = 0; i < PEERS; i++)
+                if (is_filled(data + (size_t)r * LARGE, LARGE, 10 * i + 1) &&
+                    is_filled(text + r * SMALL, SMALL, 10 * i))
+                    seen |= 1u << i;
+            assert_non_null(haul_batch_peer(batch, r));
+            OK(haul_batch_reply(batch, r, answer, WAIT_NS));
+        }
+        assert_int_equal(seen, (1u << PEERS) - 1);
+        for (unsigned i = 0; i < PEERS; i++) {
+            OK(haul_op_wait(ops[i], WAIT_NS));
+            haul_op_release(ops[i]);
+        }
+    }
+    haul_batch_destroy(batch);
+    for (unsigned i = 0; i < PEERS; i++) {
+        haul_peer_release(peers[i]);
+        haul_dict_destroy(dicts[i]);
+        free(large[i]);
+        free(small[i]);
+    }
+    haul_dict_destroy(answer);
+    landing_free(&row);
+}
+
+static void test_batch_timeout_hands_out_whole_rows(void **state)
+{
+    struct pair *pair = *state;
+    struct landing row = landing_of(pair);
+    struct haul_batch *batch = batch_of(pair, &row, 3);
+    char *large = malloc(LARGE), *small = malloc(SMALL);
+    struct haul_dict *dict = fitting(pair->client_context, large, small, 7);
+    struct haul_op *op;
+    OK(haul_send_async(pair->peer, dict, &op));
+    OK(haul_batch_post(batch, pair->server));
+    OK(haul_op_wait(op, WAIT_NS)); /* a row is whole */
+    haul_op_release(op);
+    FAILS(HAUL_TIMEOUT, "1 of 3", haul_batch_wait(batch, SHORT_NS));
+    assert_int_equal(haul_batch_rows(batch), 1);
+    assert_true(is_filled(haul_batch_find(batch, "large")->data, LARGE, 8));
+    assert_null(haul_batch_peer(batch, 1));
+    OK(haul_send_async(pair->peer, dict, &op));
+    OK(haul_batch_post(batch, pair->server));
+    FAILS(HAUL_TIMEOUT, "of 3", haul_batch_wait(batch, SHORT_NS));
+    size_t rows = haul_batch_rows(batch);
+    if (rows == 0) { /* slow machine: it comes with the next filling */
+        OK(haul_batch_post(batch, pair->server));
+        OK(haul_op_wait(op, WAIT_NS));
+        FAILS(HAUL_TIMEOUT, "1 of 3", haul_batch_wait(batch, SHORT_NS));
+    }
+    OK(haul_op_wait(op, WAIT_NS));
+    haul_op_release(op);
+    haul_batch_destroy(batch);
+    haul_dict_destroy(dict);
+    landing_free(&row);
+    free(large);
+    free(small);
+}
+
+/* Rows of peers that left before they were whole go to others. */
+static void test_batch_survives_peers_that_leave(void **state)
+{
+    struct pair *pair = *state;
+    struct landing row = landing_of(pair);
+    struct haul_batch *batch = batch_of(pair, &row, 4);
+    char *large = malloc(LARGE), *small = malloc(SMALL);
+    struct haul_dict *dict = fitting(pair->client_context, large, small, 7);
+    struct haul_op *ops[4];
+    OK(haul_batch_post(batch, pair->server));
+    for (int i = 0; i < 6; i++) {
+        struct haul_peer *peer = connect_to(pair->client_context, pair->server);
+        struct haul_op *op;
+        OK(haul_send_async(peer, dict, &op));
+        haul_peer_release(peer);
+        int err = haul_op_wait(op, WAIT_NS);
+        assert_true(err == 0 || err == HAUL_CLOSED || err == HAUL_PEER_LOST);
+        haul_op_release(op);
+    }
+    for (int i = 0; i < 4; i++)
+        OK(haul_send_async(pair->peer, dict, &ops[i]));
+    OK(haul_batch_wait(batch, WAIT_NS));
+    const char *data = haul_batch_find(batch, "large")->data;
+    for (size_t i = 0; i < 4; i++)
+        assert_true(is_filled(data + i * LARGE, LARGE, 8));
+    haul_batch_destroy(batch);
+    haul_dict_destroy(dict);
+    landing_free(&row);
+    for (int i = 0; i < 4; i++) {
+        haul_op_cancel(ops[i]);
+        haul_op_release(ops[i]);
+    }
+    haul_peer_disconnect(pair->peer);
+    free(large);
+    free(small);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, pair_setup, pair_teardown)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(test_recv_into),
+        TEST(test_misfits_are_refused),
+        TEST(test_mixed_receives),
+        TEST(test_timeouts_lose_nothing),
+        TEST(test_batch),
+        TEST(test_batch_timeout_hands_out_whole_rows),
+        TEST(test_batch_survives_peers_that_leave),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

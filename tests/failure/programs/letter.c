@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Messages whose every byte follows from who sent them and their number. */
+#include "letter.h"
+
+static uint64_t draw(const struct letter *letter, uint64_t what)
+{
+    uint64_t number = 0;
+    fill(&number, sizeof number, letter->client << 40 ^ letter->number << 8 ^ what << 4);
+    return number >> 16;
+}
+
+static unsigned part_count(const struct letter *letter)
+{
+    if (letter->least == letter->most)
+        return 1;
+    return (unsigned)(draw(letter, 0) % (LETTER_PARTS_MAX + 1));
+}
+
+/* Small ones are as likely as large ones. */
+static size_t part_bytes(const struct letter *letter, unsigned part)
+{
+    uint64_t span = letter->most - letter->least, number = draw(letter, 1 + part);
+    while (span > 64 && number & 1) {
+        span /= 8;
+        number >>= 1;
+    }
+    return (size_t)(letter->least + (number >> 1) % (span + 1));
+}
+
+static uint64_t part_seed(const struct letter *letter, unsigned part)
+{
+    return draw(letter, 1 + LETTER_PARTS_MAX + part);
+}
+
+static void part_key(unsigned part, char key[16])
+{
+    snprintf(key, 16, "part %u", part);
+}
+
+size_t letter_room(const struct letter *letter)
+{
+    return LETTER_PARTS_MAX * (size_t)letter->most;
+}
+
+void letter_write(struct letter *letter, struct haul_dict *dict, uint8_t *room)
+{
+    const uint64_t shape = sizeof *letter / sizeof letter->client;
+    OK(haul_dict_put(dict, "letter", HAUL_U64, 1, &shape, letter));
+    for (unsigned part = 0; part < part_count(letter); part++) {
+        char key[16];
+        part_key(part, key);
+        put_bytes(dict, key, room + part * letter->most, part_bytes(letter, part),
+                  part_seed(letter, part));
+    }
+}
+
+void letter_read(const struct haul_message *message, struct letter *letter)
+{
+    const struct haul_array *array = haul_message_find(message, "letter");
+    assert_non_null(array);
+    assert_int_equal(array->dtype, HAUL_U64);
+    assert_int_equal(array->nbytes, sizeof *letter);
+    memcpy(letter, array->data, sizeof *letter);
+    assert_int_equal(haul_message_count(message), 1 + part_count(letter));
+    for (unsigned part = 0; part < part_count(letter); part++) {
+        char key[16];
+        part_key(part, key);
+        assert_bytes(message, key, part_bytes(letter, part), part_seed(letter, part));
+    }
+}

@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Messages whose every byte follows from who sent them and their number. */
+#ifndef HAUL_TESTS_LETTER_H
+#define HAUL_TESTS_LETTER_H
+
+#include "fixture.h"
+
+struct letter {
+    uint64_t client, number;
+    uint64_t least, most; /* bytes of an array; most: at least 1. The same: one array */
+};
+
+enum { LETTER_PARTS_MAX = 3 };
+
+/* Memory that holds any letter of these limits, for letter_write(). */
+size_t letter_room(const struct letter *letter);
+/* Puts its arrays into the empty dict; `room` is borrowed by it, and so is the letter. */
+void letter_write(struct letter *letter, struct haul_dict *dict, uint8_t *room);
+/* Reads what was written and checks every byte. Ends the process if anything is wrong. */
+void letter_read(const struct haul_message *message, struct letter *letter);
+
+#endif

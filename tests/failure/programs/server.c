@@ -1,0 +1,160 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * A server that checks every byte of what it receives, and tells a script what happens.
+ *
+ *   failure_program_server ADDRESS
+ *
+ * Standard input, a word per line: "take" receives, answers calls and releases (so it begins); "keep"
+ * receives, but neither answers nor releases; "pause" receives nothing; "stats" prints some. The
+ * end of input ends it.
+ * Standard output: "listening ADDRESS"; "message CLIENT NUMBER"; "paused"; "kept COUNT"; "stats ..."; and
+ * "lost CLIENT NS" with the (monotonic) time when a client that has sent something was gone. */
+#include "letter.h"
+
+#include <poll.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { TICK_MS = 10, CLIENTS_MAX = 4096, KEPT_MAX = 4096 };
+
+enum mode { TAKE, KEEP, PAUSE };
+
+struct known {
+    uint64_t client;
+    struct haul_peer *peer; /* NULL: gone */
+};
+
+static struct haul_context *context;
+static struct haul_server *server;
+static struct known known[CLIENTS_MAX];
+static size_t known_count;
+static struct haul_message *kept[KEPT_MAX];
+static size_t kept_count;
+
+static void note_client(const struct letter *letter, const struct haul_message *message)
+{
+    struct haul_peer *peer = haul_message_peer(message);
+    for (size_t i = 0; i < known_count; i++) {
+        if (known[i].peer == peer) {
+            assert_int_equal(known[i].client, letter->client);
+            return;
+        }
+    }
+    assert_in_range(known_count, 0, CLIENTS_MAX - 1);
+    known[known_count++] = (struct known){letter->client, haul_peer_retain(peer)};
+}
+
+static void report_lost(void)
+{
+    for (size_t i = 0; i < known_count; i++) {
+        struct timespec now;
+        if (!known[i].peer || haul_peer_connected(known[i].peer))
+            continue;
+        clock_gettime(CLOCK_MONOTONIC, &now);
+        printf("lost %llu %lld\n", (unsigned long long)known[i].client,
+               now.tv_sec * 1000000000ll + now.tv_nsec);
+        haul_peer_release(known[i].peer);
+        known[i].peer = NULL;
+    }
+}
+
+static void forget_clients(void)
+{
+    for (size_t i = 0; i < known_count; i++)
+        if (known[i].peer)
+            haul_peer_release(known[i].peer);
+}
+
+static void answer(struct haul_message *message, struct letter *letter)
+{
+    struct haul_dict *dict;
+    const uint64_t shape = 1;
+    OK(haul_dict_create(context, &dict));
+    OK(haul_dict_put(dict, "number", HAUL_U64, 1, &shape, &letter->number));
+    int err = haul_reply(message, dict, WAIT_NS);
+    if (err != HAUL_PEER_LOST) /* it may have been killed */
+        OK(err);
+    haul_dict_destroy(dict);
+}
+
+static void release_kept(void)
+{
+    while (kept_count > 0)
+        haul_message_release(kept[--kept_count]);
+}
+
+static void receive(enum mode mode)
+{
+    struct haul_message *message;
+    struct letter letter;
+    int err = haul_recv(server, &message, TICK_MS * 1000000ll);
+    if (err == HAUL_TIMEOUT)
+        return;
+    OK(err);
+    letter_read(message, &letter);
+    note_client(&letter, message);
+    printf("message %llu %llu\n", (unsigned long long)letter.client,
+           (unsigned long long)letter.number);
+    if (mode == KEEP) {
+        assert_in_range(kept_count, 0, KEPT_MAX - 1);
+        kept[kept_count++] = message;
+        printf("kept %zu\n", kept_count);
+        return;
+    }
+    if (haul_message_wants_reply(message))
+        answer(message, &letter);
+    haul_message_release(message);
+}
+
+static void print_stats(void)
+{
+    struct haul_stats stats;
+    haul_context_stats(context, &stats);
+    printf("stats peers %llu messages_unreleased %llu messages_received %llu\n",
+           (unsigned long long)stats.peers, (unsigned long long)stats.messages_unreleased,
+           (unsigned long long)stats.messages_received);
+}
+
+/* Obeys a line of input, if there is one. Returns false at its end. */
+static bool obey(enum mode *mode)
+{
+    struct pollfd input = {.fd = STDIN_FILENO, .events = POLLIN};
+    char line[64];
+    if (poll(&input, 1, *mode == PAUSE ? TICK_MS : 0) < 1)
+        return true;
+    if (!fgets(line, sizeof line, stdin))
+        return false;
+    if (!strcmp(line, "take\n")) {
+        release_kept();
+        *mode = TAKE;
+    } else if (!strcmp(line, "keep\n")) {
+        *mode = KEEP;
+    } else if (!strcmp(line, "pause\n")) {
+        *mode = PAUSE;
+        puts("paused");
+    } else if (!strcmp(line, "stats\n")) {
+        print_stats();
+    }
+    return true;
+}
+
+int main(int argc, char **argv)
+{
+    enum mode mode = TAKE;
+    if (argc != 2)
+        return EXIT_FAILURE;
+    setvbuf(stdin, NULL, _IONBF, 0); /* poll() sees what was not read */
+    setvbuf(stdout, NULL, _IOLBF, 0);
+    OK(haul_open(&context, NULL));
+    OK(haul_listen(context, argv[1], &server));
+    printf("listening %s\n", haul_server_address(server));
+    while (obey(&mode)) {
+        if (mode != PAUSE)
+            receive(mode);
+        report_lost();
+    }
+    release_kept();
+    forget_clients();
+    haul_server_close(server);
+    haul_close(context);
+    return EXIT_SUCCESS;
+}

@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Programs that a test runs, talks to and kills. None outlives its test."""
+import os
+import pathlib
+import subprocess
+import threading
+import time
+import unittest
+
+BUILD = pathlib.Path(os.environ["HAUL_COMMAND"]).parent.parent
+PROVIDER = os.environ.get("HAUL_PROVIDER", "tcp")
+SANITIZED = os.environ.get("HAUL_SANITIZE", "none") != "none"
+LIMIT_S = 500  # no step takes that long; it bounds a hang
+
+
+class Program:
+    """A process whose lines are noted as they come, with their (monotonic) times."""
+
+    def __init__(self, name, *arguments, observe=None, **environment):
+        self.name = name
+        self.lines = []
+        self.ended = False  # its output has
+        self.changed = threading.Condition()
+        self.observe = observe or (lambda line: None)
+        self.process = subprocess.Popen(
+            [BUILD / "tests" / f"failure_program_{name}", *map(str, arguments)], text=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            env={**os.environ, **environment})
+        self.errors = []
+        self.threads = [threading.Thread(target=self.read_output),
+                        threading.Thread(target=self.read_errors)]
+        for thread in self.threads:
+            thread.start()
+
+    def read_output(self):
+        for line in self.process.stdout:
+            line = line.rstrip("\n")
+            self.observe(line)
+            with self.changed:
+                self.lines.append(line)
+                self.changed.notify_all()
+        with self.changed:
+            self.ended = True
+            self.changed.notify_all()
+
+    def read_errors(self):
+        for line in self.process.stderr:
+            with self.changed:
+                self.errors.append((time.monotonic(), line))
+                self.changed.notify_all()
+
+    @property
+    def error_text(self):
+        return "".join(line for _, line in self.errors)
+
+    def wait(self, found, what):
+        """Waits until found() is true, or gives up when the program is gone."""
+        with self.changed:
+            self.changed.wait_for(lambda: self.ended or found(), LIMIT_S)
+            if not found():
+                raise AssertionError(f"{self.name}: no {what}; {self.error_text or 'no error'}")
+
+    def line(self, index, what="line"):
+        """Its line of that index (from 0)."""
+        self.wait(lambda: len(self.lines) > index, what)
+        return self.lines[index]
+
+    def line_with(self, start):
+        """Its first line that starts so."""
+        self.wait(lambda: any(line.startswith(start) for line in self.lines), start)
+        return next(line for line in self.lines if line.startswith(start))
+
+    def ask(self, text):
+        """Writes a line; returns the next line that it writes."""
+        count = len(self.lines)
+        self.tell(text)
+        return self.line(count, f"answer to {text}")
+
+    def tell(self, text):
+        self.process.stdin.write(text + "\n")
+        self.process.stdin.flush()
+
+    def kill(self):
+        self.process.kill()
+        self.end()
+
+    def end(self):
+        """Ends its input and waits for it. Returns its exit code."""
+        try:
+            self.process.stdin.close()
+        except BrokenPipeError:
+            pass
+        try:
+            code = self.process.wait(LIMIT_S)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            code = "a hang"
+            self.process.wait()
+        for thread in self.threads:
+            thread.join()
+        self.process.stdout.close()
+        self.process.stderr.close()
+        return code
+
+
+class FailureTest(unittest.TestCase):
+    def start(self, name, *arguments, **options):
+        program = Program(name, *arguments, **options)
+        self.addCleanup(self.clean_up, program)
+        return program
+
+    @staticmethod
+    def clean_up(program):
+        if program.process.stdin and not program.process.stdin.closed:
+            program.kill()
+
+    def start_server(self, address="127.0.0.1:0", **options):
+        server = self.start("server", address, **options)
+        server.address = server.line_with("listening").split()[1]
+        return server
+
+    def assert_ends(self, program):
+        """It ends well: without an error, a leak or anything else to complain about."""
+        code = program.end()
+        self.assertEqual((code, program.error_text), (0, ""), program.name)
+
+
+def resident_mib(process, field="VmRSS"):
+    status = pathlib.Path(f"/proc/{process.pid}/status").read_text(encoding="ascii")
+    return int(status.split(field + ":")[1].split()[0]) / 1024

@@ -1,0 +1,393 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * See host.h. */
+#include "host.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+
+#include <cmocka.h>
+
+#include <dlfcn.h>
+#include <errno.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <time.h>
+#include <unistd.h>
+
+#define DEADLINE_NS (10 * (uint64_t)1000000000)
+
+struct haul_watch {
+    struct haul_engine *engine;
+    int fd;
+    void (*ready)(void *arg, uint32_t events);
+    void *arg;
+};
+
+static _Thread_local char detail[512];
+
+const char *last_detail(void)
+{
+    return detail;
+}
+
+/* ---- Host functions ----------------------------------------------------------------------------
+ */
+
+static void host_log(enum haul_log_level level, const char *format, ...)
+{
+    (void)level;
+    (void)format;
+}
+
+static int host_fail(int err, const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(detail, sizeof detail, format, arguments);
+    va_end(arguments);
+    return err;
+}
+
+static uint64_t now_ns(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+static void host_wake(struct haul_engine *engine)
+{
+    uint64_t one = 1;
+    (void)!write(engine->wake_fd, &one, sizeof one);
+}
+
+static const char *host_setting(struct haul_engine *engine, const char *name)
+{
+    return strcmp(name, "zmq_io_threads") == 0 ? engine->io_threads : NULL;
+}
+
+static int host_watch(struct haul_engine *engine, int fd, uint32_t events,
+                      void (*ready)(void *arg, uint32_t events), void *arg,
+                      struct haul_watch **watch)
+{
+    struct haul_watch *made = calloc(1, sizeof *made);
+    *made = (struct haul_watch){.engine = engine, .fd = fd, .ready = ready, .arg = arg};
+    struct epoll_event event = {.events = events, .data.ptr = made};
+    assert_return_code(epoll_ctl(engine->epoll_fd, EPOLL_CTL_ADD, fd, &event), errno);
+    engine->watches++;
+    *watch = made;
+    return 0;
+}
+
+static int host_watch_change(struct haul_watch *watch, uint32_t events)
+{
+    struct epoll_event event = {.events = events, .data.ptr = watch};
+    return epoll_ctl(watch->engine->epoll_fd, EPOLL_CTL_MOD, watch->fd, &event);
+}
+
+static void host_unwatch(struct haul_watch *watch)
+{
+    assert_return_code(epoll_ctl(watch->engine->epoll_fd, EPOLL_CTL_DEL, watch->fd, NULL), errno);
+    watch->engine->watches--;
+    free(watch);
+}
+
+static struct haul_link *host_accepted(struct haul_listener *listener, void *conn,
+                                       const char *address)
+{
+    if (listener->refuse)
+        return NULL;
+    assert_in_range(listener->link_count, 0, LINKS_MAX - 1);
+    struct haul_link *link = calloc(1, sizeof *link);
+    link->engine = listener->engine;
+    link->conn = conn;
+    link->connected = true;
+    snprintf(link->address, sizeof link->address, "%s", address);
+    listener->links[listener->link_count++] = link;
+    return link;
+}
+
+static void host_connected(struct haul_link *link)
+{
+    assert_false(link->connected || link->lost);
+    link->connected = true;
+}
+
+static void host_lost(struct haul_link *link, int err, const char *why)
+{
+    assert_false(link->lost);
+    link->lost = true;
+    link->lost_err = err;
+    snprintf(link->why, sizeof link->why, "%s", why);
+}
+
+static int host_check(struct haul_link *link, const uint8_t *prefix)
+{
+    assert_false(link->lost);
+    assert_non_null(prefix);
+    return 0;
+}
+
+static int host_frame(struct haul_link *link, const void *header, size_t header_bytes)
+{
+    assert_false(link->lost);
+    assert_in_range(link->frame_count, 0, FRAMES_MAX - 1);
+    if (link->refuse)
+        return HAUL_PROTOCOL;
+    struct frame *frame = &link->frames[link->frame_count++];
+    frame->header = malloc(header_bytes);
+    memcpy(frame->header, header, header_bytes);
+    frame->header_bytes = header_bytes;
+    return 0;
+}
+
+static size_t host_target(struct haul_link *link, struct iovec *segments, size_t max)
+{
+    (void)link;
+    (void)segments;
+    (void)max;
+    fail_msg("a channel with parts asked for a target");
+    return 0;
+}
+
+static int host_received(struct haul_link *link, size_t n)
+{
+    (void)link;
+    fail_msg("a channel with parts received %zu bytes", n);
+    return 0;
+}
+
+static int host_lend(struct haul_link *link, void *data, size_t bytes, void *token)
+{
+    struct frame *frame = &link->frames[link->frame_count - 1];
+    frame->parts = realloc(frame->parts, (frame->part_count + 1) * sizeof *frame->parts);
+    frame->parts[frame->part_count++] = (struct part){data, bytes, token};
+    frame->payload_bytes += bytes;
+    return 0;
+}
+
+static void host_sent(struct haul_link *link, void *cookie)
+{
+    size_t number = (size_t)cookie;
+    assert_in_range(number, 0, COOKIES_MAX - 1);
+    link->sent[number]++;
+}
+
+static void host_writable(struct haul_link *link)
+{
+    link->writable++;
+}
+
+static const struct haul_host host = {
+    .abi = HAUL_PROVIDER_ABI,
+    .size = sizeof host,
+    .log = host_log,
+    .fail = host_fail,
+    .now_ns = now_ns,
+    .wake = host_wake,
+    .setting = host_setting,
+    .watch = host_watch,
+    .watch_change = host_watch_change,
+    .unwatch = host_unwatch,
+    .accepted = host_accepted,
+    .connected = host_connected,
+    .lost = host_lost,
+    .check = host_check,
+    .frame = host_frame,
+    .target = host_target,
+    .received = host_received,
+    .lend = host_lend,
+    .sent = host_sent,
+    .writable = host_writable,
+};
+
+/* ---- The loop ----------------------------------------------------------------------------------
+ */
+
+const struct haul_provider *load_provider(void)
+{
+    static const struct haul_provider *provider;
+    char path[512];
+    if (provider)
+        return provider;
+    const char *folder = getenv("HAUL_PROVIDER_PATH");
+    snprintf(path, sizeof path, "%s/haul_zmq.so", folder ? folder : ".");
+    void *plugin = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+    if (!plugin)
+        fail_msg("%s", dlerror());
+    haul_provider_entry_fn *entry;
+    *(void **)&entry = dlsym(plugin, "haul_provider_entry");
+    assert_non_null(entry);
+    provider = entry(&host);
+    assert_non_null(provider);
+    return provider;
+}
+
+int engine_open(struct haul_engine *engine, const char *io_threads)
+{
+    *engine = (struct haul_engine){.ops = load_provider()->channel,
+                                   .io_threads = io_threads,
+                                   .epoll_fd = epoll_create1(EPOLL_CLOEXEC),
+                                   .wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)};
+    struct epoll_event event = {.events = EPOLLIN};
+    assert_return_code(epoll_ctl(engine->epoll_fd, EPOLL_CTL_ADD, engine->wake_fd, &event), errno);
+    int err = engine->ops->open(engine, &engine->channel);
+    if (err) {
+        close(engine->epoll_fd);
+        close(engine->wake_fd);
+    }
+    return err;
+}
+
+void engine_close(struct haul_engine *engine)
+{
+    engine->ops->close(engine->channel);
+    assert_int_equal(engine->watches, 0);
+    close(engine->epoll_fd);
+    close(engine->wake_fd);
+}
+
+/* One pass, which may sleep for at most `ms`. Returns whether anything happened. */
+static bool pass(struct haul_engine *engine, int ms)
+{
+    struct epoll_event events[16];
+    bool worked = engine->ops->progress(engine->channel);
+    uint64_t due_ns = engine->ops->deadline_ns(engine->channel), now = now_ns();
+    if (worked)
+        ms = 0;
+    else if (due_ns != UINT64_MAX && due_ns < now + (uint64_t)ms * 1000000u)
+        ms = due_ns <= now ? 0 : (int)((due_ns - now) / 1000000u) + 1;
+    int count = epoll_wait(engine->epoll_fd, events, 16, ms);
+    for (int i = 0; i < count; i++) {
+        struct haul_watch *watch = events[i].data.ptr;
+        uint64_t value;
+        if (watch)
+            watch->ready(watch->arg, events[i].events);
+        else
+            (void)!read(engine->wake_fd, &value, sizeof value);
+    }
+    return worked || count > 0;
+}
+
+void run_until(struct haul_engine *engine, bool (*condition)(void *arg), void *arg)
+{
+    uint64_t end_ns = now_ns() + DEADLINE_NS;
+    while (!condition(arg)) {
+        if (now_ns() > end_ns)
+            fail_msg("what was waited for did not come");
+        pass(engine, 1000);
+    }
+}
+
+/* ---- Addresses and links -----------------------------------------------------------------------
+ */
+
+static struct haul_address parse(const char *text)
+{
+    struct haul_address address = {0};
+    snprintf(address.text, sizeof address.text, "%s", text);
+    if (strncmp(text, "unix:", 5) == 0) {
+        snprintf(address.unix_path, sizeof address.unix_path, "%s", text + 5);
+        return address;
+    }
+    const char *colon = strrchr(text, ':');
+    assert_non_null(colon);
+    bool brackets = text[0] == '[';
+    snprintf(address.host, sizeof address.host, "%.*s", (int)(colon - text) - (brackets ? 2 : 0),
+             text + brackets);
+    snprintf(address.service, sizeof address.service, "%s", colon + 1);
+    return address;
+}
+
+int listen_at(struct haul_engine *engine, const char *text, struct haul_listener *listener,
+              void **handle, void **route)
+{
+    struct haul_address address = parse(text);
+    *listener = (struct haul_listener){.engine = engine};
+    int err = engine->ops->resolve(engine->channel, &address, true, route);
+    if (err)
+        return err;
+    err = engine->ops->listen(engine->channel, *route, listener, handle, engine->bound,
+                              sizeof engine->bound);
+    if (err)
+        engine->ops->route_free(*route);
+    return err;
+}
+
+static bool is_decided(void *arg)
+{
+    const struct haul_link *link = arg;
+    return link->connected || link->lost;
+}
+
+struct haul_link *dial(struct haul_engine *engine, const char *text)
+{
+    struct haul_address address = parse(text);
+    struct haul_link *link = calloc(1, sizeof *link);
+    link->engine = engine;
+    assert_int_equal(engine->ops->resolve(engine->channel, &address, false, &link->route), 0);
+    assert_int_equal(engine->ops->connect(engine->channel, link->route, link, &link->conn), 0);
+    run_until(engine, is_decided, link);
+    return link;
+}
+
+void give_back_all(struct haul_engine *engine, struct haul_link *link)
+{
+    for (size_t i = 0; i < link->frame_count; i++)
+        for (size_t p = 0; p < link->frames[i].part_count; p++) {
+            struct part *part = &link->frames[i].parts[p];
+            if (part->token)
+                load_provider()->channel->give_back(engine ? engine->channel : NULL, part->token);
+            part->token = NULL;
+        }
+}
+
+void link_free(struct haul_link *link)
+{
+    give_back_all(NULL, link);
+    for (size_t i = 0; i < link->frame_count; i++) {
+        free(link->frames[i].header);
+        free(link->frames[i].parts);
+    }
+    load_provider()->channel->route_free(link->route);
+    free(link);
+}
+
+void listener_free(struct haul_listener *listener)
+{
+    for (size_t i = 0; i < listener->link_count; i++)
+        link_free(listener->links[i]);
+    listener->link_count = 0;
+}
+
+/* ---- Frames ------------------------------------------------------------------------------------
+ */
+
+void make_header(uint8_t *to, uint8_t type, uint32_t body_bytes, uint64_t payload_bytes,
+                 uint8_t tag)
+{
+    memset(to, 0, HAUL_PREFIX_BYTES);
+    to[0] = type;
+    for (int i = 0; i < 4; i++)
+        to[4 + i] = (uint8_t)(body_bytes >> 8 * i);
+    for (int i = 0; i < 8; i++)
+        to[8 + i] = (uint8_t)(payload_bytes >> 8 * i);
+    memset(to + HAUL_PREFIX_BYTES, tag, body_bytes);
+}
+
+int send_frame(struct haul_link *link, uint8_t type, size_t body_bytes, uint8_t tag,
+               const struct iovec *payload, size_t count, size_t cookie)
+{
+    uint8_t header[HAUL_PREFIX_BYTES + 1024];
+    uint64_t payload_bytes = 0;
+    assert_in_range(body_bytes, 0, 1024);
+    for (size_t i = 0; i < count; i++)
+        payload_bytes += payload[i].iov_len;
+    make_header(header, type, (uint32_t)body_bytes, payload_bytes, tag);
+    return link->engine->ops->send(link->conn, header, HAUL_PREFIX_BYTES + body_bytes, payload,
+                                   count, (void *)cookie);
+}

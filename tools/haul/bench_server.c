@@ -1,0 +1,450 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * The server process of `haul bench`: receives, answers, and measures itself. */
+#include "bench.h"
+#include "bench_tally.h"
+#include "command.h"
+#include "count/count.h"
+
+#include <dlfcn.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+enum { NS_PER_MS = 1000000 };
+static const int64_t reply_timeout_ns = INT64_C(10) * 1000 * NS_PER_MS;
+
+struct server {
+    const struct bench_options *options;
+    struct ruler_board *board;
+    struct haul_context *context;
+    struct haul_server *server;
+    struct haul_dict *answer;
+    struct haul_dict *destination; /* --into dict */
+    void **destination_memory;
+    struct haul_batch *batches[2]; /* --into batch: one is filled while the other is looked at */
+    unsigned next_batch;
+    struct bench_tally tally;
+    uint64_t verified;
+    double empty_rss_mib; /* before the first peer */
+    char path[128], why[512];
+    char error[RULER_SENTENCE];
+};
+
+/* Everything that a measurement is the difference of. */
+struct reading {
+    uint64_t time_ns, cpu_ns, clients_cpu_ns;
+    bool counted;
+    struct haul_counts counts;
+    struct haul_stats stats;
+    struct rusage usage;
+};
+
+/* Notes why the run cannot go on. Returns false. */
+__attribute__((format(printf, 2, 3))) static bool fail(struct server *s, const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(s->error, sizeof(s->error), format, arguments);
+    va_end(arguments);
+    return false;
+}
+
+static bool fail_with(struct server *s, const char *what, int err)
+{
+    return fail(s, "%s: %s: %s", what, haul_error_name(err), haul_error_detail());
+}
+
+/* ---- Messages -------------------------------------------------------------------------------- */
+
+/* Which bytes of a received message array `index` is: of a message, or of a row of a batch. */
+struct received {
+    struct haul_message *message; /* NULL: */
+    struct haul_batch *batch;
+    size_t row;
+};
+
+static const void *data_of(const struct bench_workload *workload, const struct received *received,
+                           size_t index)
+{
+    const struct haul_array *want = &workload->arrays[index];
+    const struct haul_array *array = received->message
+                                         ? haul_message_find(received->message, want->key)
+                                         : haul_batch_find(received->batch, want->key);
+    if (!array || (received->message && array->nbytes != want->nbytes))
+        return NULL;
+    return (const char *)array->data + received->row * want->nbytes;
+}
+
+static bool verify(struct server *s, const struct received *received, uint64_t peer_id)
+{
+    const struct bench_workload *workload = &s->options->workload;
+    const void *stamp = data_of(workload, received, workload->count - 1);
+    if (!stamp)
+        return fail(s, "a message has no stamp: give --verify to both halves");
+    uint64_t client, number;
+    bench_stamp_read(stamp, &client, &number);
+    if (!bench_tally_in_order(&s->tally, peer_id, number))
+        return fail(s, "client %" PRIu64 ": message %" PRIu64 " came twice, too early or too late",
+                    client, number);
+    for (size_t i = 0; i < workload->count; i++) {
+        const void *data = data_of(workload, received, i);
+        if (!data || !bench_check(workload, i, data, client, number))
+            return fail(s, "client %" PRIu64 ", message %" PRIu64 ": the bytes of %s are wrong",
+                        client, number, workload->arrays[i].key);
+    }
+    s->verified++;
+    return true;
+}
+
+static bool consume(struct server *s, const struct received *received, struct haul_peer *peer)
+{
+    const struct bench_workload *workload = &s->options->workload;
+    uint64_t id = haul_peer_id(peer);
+    if (s->path[0] == '\0')
+        haul_peer_path(peer, s->path, sizeof(s->path), s->why, sizeof(s->why));
+    if (!bench_tally_count(&s->tally, id, ruler_board_in(s->board, RULER_MEASURE)))
+        return fail(s,
+                    "more peers than --clients and --connections say: give both halves the same");
+    if (s->options->touch)
+        for (size_t i = 0; i < workload->count; i++) {
+            const void *data = data_of(workload, received, i);
+            if (!data)
+                return fail(s, "a message is of another workload: give both halves the same");
+            bench_touch(data, workload->arrays[i].nbytes);
+        }
+    return !s->options->verify || verify(s, received, id);
+}
+
+/* A peer that is gone needs no answer. */
+static bool is_fatal(int err)
+{
+    return err != 0 && err != HAUL_PEER_LOST && err != HAUL_INVALID;
+}
+
+static bool receive_message(struct server *s, int64_t timeout_ns)
+{
+    struct haul_message *message;
+    int err = s->destination ? haul_recv_into(s->server, s->destination, &message, timeout_ns)
+                             : haul_recv(s->server, &message, timeout_ns);
+    if (err == HAUL_TIMEOUT || err == HAUL_INTERRUPTED)
+        return true;
+    if (err)
+        return fail_with(s, "receiving", err);
+    struct received received = {.message = message};
+    bool good = consume(s, &received, haul_message_peer(message));
+    if (good && haul_message_wants_reply(message))
+        err = haul_reply(message, s->answer, reply_timeout_ns);
+    haul_message_release(message);
+    if (good && is_fatal(err))
+        good = fail_with(s, "answering", err);
+    return good;
+}
+
+static bool receive_batch(struct server *s, int64_t timeout_ns)
+{
+    struct haul_batch *batch = s->batches[s->next_batch];
+    int err = haul_batch_wait(batch, timeout_ns);
+    if (err && err != HAUL_TIMEOUT && err != HAUL_INTERRUPTED)
+        return fail_with(s, "receiving a batch", err);
+    for (size_t row = 0; row < haul_batch_rows(batch); row++) {
+        struct received received = {.batch = batch, .row = row};
+        if (!consume(s, &received, haul_batch_peer(batch, row)))
+            return false;
+        err = s->options->mode == BENCH_STREAM
+                  ? 0
+                  : haul_batch_reply(batch, row, s->answer, reply_timeout_ns);
+        if (is_fatal(err))
+            return fail_with(s, "answering a row", err);
+    }
+    err = haul_batch_post(batch, s->server);
+    if (err)
+        return fail_with(s, "posting a batch", err);
+    s->next_batch ^= 1;
+    return true;
+}
+
+static bool serve(struct server *s, uint64_t until_ns)
+{
+    for (uint64_t now_ns; (now_ns = ruler_now_ns()) < until_ns;) {
+        int64_t left_ns = (int64_t)(until_ns - now_ns);
+        if (!(s->batches[0] ? receive_batch(s, left_ns) : receive_message(s, left_ns)))
+            return false;
+    }
+    return true;
+}
+
+/* ---- Set-up ---------------------------------------------------------------------------------- */
+
+static bool make_answer(struct server *s)
+{
+    static const uint64_t shape[] = {4};
+    int err = haul_dict_create(s->context, &s->answer);
+    if (!err)
+        err = haul_dict_put(s->answer, "done", HAUL_U8, 1, shape, "done");
+    return !err || fail_with(s, "making the answer", err);
+}
+
+/* A dict with the workload's arrays in memory of our own, as a program's arrays are. */
+static bool make_destination(struct server *s)
+{
+    const struct bench_workload *workload = &s->options->workload;
+    s->destination_memory = calloc(workload->count, sizeof(*s->destination_memory));
+    int err = haul_dict_create(s->context, &s->destination);
+    for (size_t i = 0; !err && i < workload->count; i++) {
+        struct haul_array array = workload->arrays[i];
+        array.data = s->destination_memory[i] = aligned_alloc(64, (array.nbytes + 64) / 64 * 64);
+        if (!array.data)
+            return fail(s, "no memory for the destination");
+        memset(array.data, 0, array.nbytes);
+        err = haul_dict_put_array(s->destination, &array);
+    }
+    return !err || fail_with(s, "making the destination", err);
+}
+
+static bool make_batches(struct server *s)
+{
+    const struct bench_workload *workload = &s->options->workload;
+    unsigned rows = s->options->batch_rows;
+    if (rows == 0) /* one batch fills while the clients of the other wait for its answers */
+        rows = bench_peers(s->options) > 1 ? bench_peers(s->options) / 2 : 1;
+    struct haul_dict *row;
+    int err = haul_dict_create(s->context, &row);
+    if (err)
+        return fail_with(s, "making a batch", err);
+    for (size_t i = 0; !err && i < workload->count; i++) {
+        struct haul_array array = workload->arrays[i];
+        array.data = s; /* a batch does not look at the data of its row, but a dict wants some */
+        err = haul_dict_put_array(row, &array);
+    }
+    for (int i = 0; !err && i < 2; i++) {
+        err = haul_batch_create(s->context, row, rows, &s->batches[i]);
+        if (!err)
+            err = haul_batch_post(s->batches[i], s->server);
+    }
+    haul_dict_destroy(row);
+    return !err || fail_with(s, "making a batch", err);
+}
+
+static bool set_up(struct server *s)
+{
+    int err = bench_open(s->options, &s->context);
+    if (err)
+        return fail(s, "%s", haul_error_detail());
+    err = haul_listen(s->context, s->options->listen ? s->options->listen : "127.0.0.1:0",
+                      &s->server);
+    if (err)
+        return fail(s, "%s", haul_error_detail());
+    if (!bench_tally_create(&s->tally, bench_peers(s->options)))
+        return fail(s, "no memory to count messages in");
+    if (!make_answer(s))
+        return false;
+    if (s->options->into == BENCH_INTO_DICT)
+        return make_destination(s);
+    return s->options->into == BENCH_INTO_POOL || make_batches(s);
+}
+
+static void tear_down(struct server *s)
+{
+    for (int i = 0; i < 2; i++)
+        if (s->batches[i])
+            haul_batch_destroy(s->batches[i]);
+    if (s->destination)
+        haul_dict_destroy(s->destination);
+    if (s->answer)
+        haul_dict_destroy(s->answer);
+    if (s->server)
+        haul_server_close(s->server);
+    if (s->context)
+        haul_close(s->context);
+    for (size_t i = 0; s->destination_memory && i < s->options->workload.count; i++)
+        free(s->destination_memory[i]);
+    free(s->destination_memory);
+    bench_tally_clear(&s->tally);
+}
+
+/* ---- Measuring ------------------------------------------------------------------------------- */
+
+static double rss_mib(void)
+{
+    unsigned long pages = 0;
+    FILE *file = fopen("/proc/self/statm", "r");
+    if (!file)
+        return 0;
+    if (fscanf(file, "%*u %lu", &pages) != 1)
+        pages = 0;
+    fclose(file);
+    return (double)pages * (double)sysconf(_SC_PAGESIZE) / (1 << 20);
+}
+
+static void read_all(const struct server *s, struct reading *reading)
+{
+    haul_count_read_fn *count =
+        __extension__(haul_count_read_fn *) dlsym(RTLD_DEFAULT, HAUL_COUNT_SYMBOL);
+    *reading = (struct reading){.time_ns = ruler_now_ns(), .counted = count};
+    reading->cpu_ns = ruler_cpu_ns(0);
+    for (uint32_t i = 0; i < s->board->slot_count; i++)
+        if (s->board->slots[i].pid > 0)
+            reading->clients_cpu_ns += ruler_cpu_ns(s->board->slots[i].pid);
+    if (count)
+        count(&reading->counts);
+    haul_context_stats(s->context, &reading->stats);
+    getrusage(RUSAGE_SELF, &reading->usage);
+}
+
+/* Waits until all clients are connected. They send nothing before. */
+static bool await_clients(struct server *s)
+{
+    unsigned want = bench_peers(s->options);
+    uint64_t end_ns = ruler_now_ns() + (uint64_t)(BENCH_PATIENCE_S * 1e9);
+    while (haul_server_peers(s->server, NULL, 0) < want) {
+        if (ruler_now_ns() > end_ns)
+            return fail(s, "only %zu of %u clients have connected in %d s",
+                        haul_server_peers(s->server, NULL, 0), want, BENCH_PATIENCE_S);
+        usleep(NS_PER_MS / 1000);
+    }
+    return true;
+}
+
+/* Goes on until the clients have left, so that their last messages are answered. */
+static bool see_off(struct server *s)
+{
+    uint64_t end_ns = ruler_now_ns() + (uint64_t)(BENCH_PATIENCE_S * 1e9);
+    while (haul_server_peers(s->server, NULL, 0) > 0)
+        if (ruler_now_ns() > end_ns || !serve(s, ruler_now_ns() + 20 * NS_PER_MS))
+            return s->error[0] ? false : fail(s, "the clients do not leave");
+    return true;
+}
+
+static bool measure(struct server *s, struct reading *before, struct reading *after)
+{
+    const struct bench_options *options = s->options;
+    s->empty_rss_mib = rss_mib();
+    if (!await_clients(s))
+        return false;
+    ruler_board_enter(s->board, RULER_WARMUP);
+    if (!serve(s, ruler_now_ns() + (uint64_t)(options->warmup * 1e9)))
+        return false;
+    read_all(s, before);
+    ruler_board_enter(s->board, RULER_MEASURE);
+    if (!serve(s, before->time_ns + (uint64_t)(options->duration * 1e9)))
+        return false;
+    read_all(s, after);
+    ruler_board_enter(s->board, RULER_OVER);
+    return true;
+}
+
+/* ---- The result ------------------------------------------------------------------------------ */
+
+static json_t *number_or_null(bool known, double value)
+{
+    return known ? json_real(value) : json_null();
+}
+
+/* What a message costs the server, after warm-up. */
+static void add_costs(json_t *result, const struct reading *before, const struct reading *after,
+                      double messages)
+{
+    bool some = messages > 0;
+    double bytes = (double)(after->stats.bytes_received - before->stats.bytes_received);
+    bool counted = after->counted && some;
+    double each = some ? 1 / messages : 0;
+    json_object_set_new(
+        result, "mallocs",
+        number_or_null(counted, (double)(after->counts.mallocs - before->counts.mallocs) * each));
+    json_object_set_new(
+        result, "minor_faults",
+        number_or_null(some, (double)(after->usage.ru_minflt - before->usage.ru_minflt) * each));
+    json_object_set_new(
+        result, "registrations",
+        number_or_null(some,
+                       (double)(after->stats.registrations - before->stats.registrations) * each));
+    json_object_set_new(
+        result, "user_copies_per_byte",
+        number_or_null(counted && bytes > 0,
+                       (double)(after->counts.copied_bytes - before->counts.copied_bytes) / bytes));
+    json_object_set_new(result, "peak_rss_mib", json_real((double)after->usage.ru_maxrss / 1024));
+}
+
+static void add_cpu(json_t *result, const struct server *s, const struct reading *before,
+                    const struct reading *after, double gib)
+{
+    bool local = !s->options->listen;
+    double clients_s = (double)(after->clients_cpu_ns - before->clients_cpu_ns) / 1e9;
+    json_t *cpu = json_object();
+    json_object_set_new(
+        cpu, "server",
+        number_or_null(gib > 0, (double)(after->cpu_ns - before->cpu_ns) / 1e9 / gib));
+    json_object_set_new(cpu, "client", number_or_null(local && gib > 0, clients_s / gib));
+    json_object_set_new(result, "cpu_s_per_gib", cpu);
+}
+
+static void add_idle(json_t *result, const struct server *s, const struct reading *before,
+                     const struct reading *after)
+{
+    double grown_kib = (rss_mib() - s->empty_rss_mib) * 1024;
+    double cpu = (double)(after->cpu_ns - before->cpu_ns);
+    json_object_set_new(result, "kib_per_idle_peer",
+                        json_real(grown_kib / bench_peers(s->options)));
+    json_object_set_new(result, "idle_cpu_percent",
+                        json_real(100 * cpu / (double)(after->time_ns - before->time_ns)));
+}
+
+static json_t *result_of(const struct server *s, const struct reading *before,
+                         const struct reading *after)
+{
+    const struct bench_options *options = s->options;
+    uint64_t messages = bench_tally_sum(&s->tally);
+    double seconds = (double)(after->time_ns - before->time_ns) / 1e9;
+    uint64_t bytes = messages * options->workload.bytes;
+    double gib = (double)bytes / RULER_GIB;
+    json_t *result = json_pack(
+        "{ss ss ss si si ss sI sI sf sf sf}", "provider", options->providers, "path", s->path,
+        "why", s->why, "clients", (int)options->clients, "connections", (int)options->connections,
+        "mode", bench_mode_name(options->mode), "messages", (json_int_t)messages, "bytes",
+        (json_int_t)bytes, "seconds", seconds, "gib_per_s", gib / seconds, "rows_per_s",
+        (double)(messages * options->workload.rows) / seconds);
+    add_cpu(result, s, before, after, gib);
+    add_costs(result, before, after, (double)messages);
+    json_object_set_new(result, "fairness", json_real(bench_tally_fairness(&s->tally)));
+    json_object_set_new(result, "peers_served",
+                        json_integer((json_int_t)bench_tally_served(&s->tally)));
+    if (options->mode == BENCH_IDLE)
+        add_idle(result, s, before, after);
+    return result;
+}
+
+int bench_server(const struct bench_options *options, struct ruler_board *board)
+{
+    struct server s = {.options = options, .board = board};
+    struct reading before, after;
+    json_t *result = NULL;
+    bool good = set_up(&s);
+    if (good) {
+        snprintf(board->address, sizeof(board->address), "%s", haul_server_address(s.server));
+        if (options->listen)
+            fprintf(stderr, "listening on %s for %u clients\n", board->address,
+                    bench_peers(options));
+        ruler_board_enter(board, RULER_CONNECT);
+        good = measure(&s, &before, &after);
+    }
+    if (good)
+        result = result_of(&s, &before, &after);
+    if (good)
+        good = see_off(&s);
+    if (!good) {
+        json_decref(result);
+        result = json_pack("{ss}", "error", s.error);
+    } else if (options->verify) { /* those that came after the measured time count as well */
+        json_object_set_new(result, "verified", json_integer((json_int_t)s.verified));
+    }
+    json_dumpf(result, stdout, JSON_COMPACT);
+    putchar('\n');
+    fflush(stdout);
+    json_decref(result);
+    tear_down(&s);
+    return good ? HAUL_EXIT_OK : HAUL_EXIT_FAILED;
+}

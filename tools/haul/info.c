@@ -1,0 +1,180 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * `haul info`: the version, the providers found, and the configuration. Also writes docs/CONFIG.md.
+ */
+#include "command.h"
+
+#include <argp.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <string.h>
+
+struct arguments {
+    bool json;
+    bool config;
+    bool markdown;
+};
+
+static const struct argp_option options[] = {
+    {"config", 'c', NULL, 0, "Show the configuration only, with what each setting means", 0},
+    {"markdown", 'm', NULL, 0, "With --config: the reference of all settings, docs/CONFIG.md", 0},
+    {"json", 'j', NULL, 0, "Print JSON", 0},
+    {0},
+};
+
+static const char doc[] =
+    "Show the version, the providers that were found (and why others did not load), and each "
+    "setting "
+    "with its value and where the value comes from."
+    "\v"
+    "Examples:\n"
+    "  haul info\n"
+    "  haul info --config\n"
+    "  HAUL_PROVIDER_PATH=./plugins haul info --json | jq '.providers[].name'\n"
+    "\n" HAUL_EXIT_HELP;
+
+static error_t parse(int key, char *value, struct argp_state *state)
+{
+    struct arguments *arguments = state->input;
+    (void)value;
+    switch (key) {
+    case 'c':
+        arguments->config = true;
+        return 0;
+    case 'm':
+        arguments->markdown = true;
+        return 0;
+    case 'j':
+        arguments->json = true;
+        return 0;
+    case ARGP_KEY_END:
+        if (arguments->markdown && (!arguments->config || arguments->json))
+            argp_error(state, "--markdown goes with --config and not with --json");
+        return 0;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+}
+
+/* ---- For people ---- */
+
+static void print_provider(const struct haul_provider_info *info, void *arg)
+{
+    (void)arg;
+    const char *jobs = info->channel && info->rma ? "channel + rma"
+                       : info->channel            ? "channel"
+                       : info->rma                ? "rma"
+                                                  : "-";
+    printf("  %-8s %-14s %s\n", info->name, info->reason ? "not usable" : jobs,
+           info->reason ? info->reason : info->description);
+    printf("  %-8s %-14s %s\n", "", "", info->file);
+}
+
+static void print_setting(const struct haul_setting *setting, void *arg)
+{
+    const struct arguments *arguments = arg;
+    printf("  %-24s %-24s %s\n", setting->environment, *setting->value ? setting->value : "\"\"",
+           setting->origin);
+    if (arguments->config)
+        printf("      %s (default: %s)\n", setting->help,
+               *setting->default_value ? setting->default_value : "none");
+}
+
+static void print_info(const struct haul_options *haul_options, struct arguments *arguments)
+{
+    if (!arguments->config) {
+        printf("haul %s\n\nProviders\n", haul_version());
+        haul_providers_each(haul_options, print_provider, NULL);
+        putchar('\n');
+    }
+    puts("Configuration");
+    haul_options_each(haul_options, print_setting, arguments);
+}
+
+/* ---- docs/CONFIG.md ---- */
+
+/* A cell of a table: '|' would end it. */
+static void print_cell(const char *text)
+{
+    for (; *text; text++)
+        printf(*text == '|' ? "\\%c" : "%c", *text);
+}
+
+static void print_row(const struct haul_setting *setting, void *arg)
+{
+    (void)arg;
+    printf("| `%s` | `%s` | ", setting->name, setting->environment);
+    print_cell(*setting->default_value ? setting->default_value : "(empty)");
+    fputs(" | ", stdout);
+    print_cell(setting->help);
+    puts(" |");
+}
+
+static void print_markdown(const struct haul_options *haul_options)
+{
+    puts("# Configuration\n"
+         "\n"
+         "(Written by `haul info --config --markdown`.)\n"
+         "\n"
+         "Every setting has a name for `haul_options_set()` and an environment variable; the call\n"
+         "wins over the environment, the environment over the default. `haul info --config` shows\n"
+         "the values in force and where each comes from. A value that a setting does not take is "
+         "an\n"
+         "error, never ignored.\n"
+         "\n"
+         "| Setting | Environment | Default | Meaning |\n"
+         "|---|---|---|---|");
+    haul_options_each(haul_options, print_row, NULL);
+}
+
+/* ---- JSON ---- */
+
+static void add_provider(const struct haul_provider_info *info, void *arg)
+{
+    json_array_append_new(arg, json_pack("{ss ss sb ss? ss? sb sb}", "name", info->name, "file",
+                                         info->file, "usable", info->reason == NULL, "description",
+                                         info->description, "reason", info->reason, "channel",
+                                         info->channel, "rma", info->rma));
+}
+
+static void add_setting(const struct haul_setting *setting, void *arg)
+{
+    json_array_append_new(arg, json_pack("{ss ss ss ss ss ss}", "name", setting->name,
+                                         "environment", setting->environment, "value",
+                                         setting->value, "default", setting->default_value,
+                                         "origin", setting->origin, "help", setting->help));
+}
+
+static void print_json(const struct haul_options *haul_options, const struct arguments *arguments)
+{
+    json_t *root = json_pack("{ss}", "version", haul_version());
+    if (!arguments->config) {
+        json_t *providers = json_array();
+        haul_providers_each(haul_options, add_provider, providers);
+        json_object_set_new(root, "providers", providers);
+    }
+    json_t *settings = json_array();
+    haul_options_each(haul_options, add_setting, settings);
+    json_object_set_new(root, "config", settings);
+    json_dumpf(root, stdout, JSON_INDENT(2));
+    putchar('\n');
+    json_decref(root);
+}
+
+int haul_command_info(int argc, char **argv)
+{
+    struct arguments arguments = {0};
+    const struct argp argp = {.options = options, .parser = parse, .doc = doc};
+    argp_parse(&argp, argc, argv, 0, NULL, &arguments);
+    struct haul_options *haul_options;
+    int err = haul_options_create(&haul_options);
+    if (err)
+        return haul_report_error(err);
+    if (arguments.json)
+        print_json(haul_options, &arguments);
+    else if (arguments.markdown)
+        print_markdown(haul_options);
+    else
+        print_info(haul_options, &arguments);
+    haul_options_destroy(haul_options);
+    return HAUL_EXIT_OK;
+}
