@@ -237,6 +237,7 @@ static void each_plugin(const char *path, void (*visit)(struct plugin *plugin, v
 }
 
 struct report {
+    struct haul_options *options;
     void (*visit)(const struct haul_provider_info *info, void *arg);
     void *arg;
 };
@@ -253,6 +254,8 @@ static void report_plugin(struct plugin *plugin, void *arg)
         .channel = provider && provider->channel,
         .rma = provider && provider->rma,
     };
+    if (provider && provider->fields)
+        haul_options_add_fields(report->options, provider->fields);
     report->visit(&info, report->arg);
 }
 
@@ -262,10 +265,10 @@ static const char *provider_path(const struct haul_options *options)
     return path ? path : "";
 }
 
-void haul_providers_each(const struct haul_options *options,
+void haul_providers_each(struct haul_options *options,
                          void (*visit)(const struct haul_provider_info *info, void *arg), void *arg)
 {
-    struct report report = {visit, arg};
+    struct report report = {options, visit, arg};
     pthread_mutex_lock(&plugins_lock);
     each_plugin(provider_path(options), report_plugin, &report);
     pthread_mutex_unlock(&plugins_lock);

@@ -75,15 +75,18 @@ static size_t inline_segments(struct haul_op *op)
 /* Hands a frame to the channel. The parcel counts as in the channel before, because sent() may come
  * from inside send(). */
 static bool send_parcel(struct haul_link *link, struct haul_parcel *parcel, const void *header,
-                        size_t header_bytes, const struct iovec *segments, size_t count)
+                        size_t header_bytes, const struct iovec *segments, size_t count,
+                        uint64_t payload_bytes)
 {
     if (count > 0) {
         parcel->in_channel = true;
         haul_link_retain(link);
     }
     int err = channel_of(link)->send(link->conn, header, header_bytes, segments, count, parcel);
-    if (err != HAUL_BUSY)
+    if (err != HAUL_BUSY) {
+        HAUL_COUNT(link->peer, bytes_transmitted, payload_bytes);
         return true;
+    }
     parcel->in_channel = false;
     haul_link_release(link);
     link->channel_busy = true;
@@ -139,7 +142,8 @@ static bool announce(struct haul_op *op)
     haul_list_append(&link->open, &op->node);
     op->state = HAUL_OP_OPEN;
     op->seq = link->next_seq++;
-    if (!send_parcel(link, &op->announcement, op->header, header_bytes, op->segments, count)) {
+    if (!send_parcel(link, &op->announcement, op->header, header_bytes, op->segments, count,
+                     inline_bytes)) {
         link->next_seq--;
         op->state = HAUL_OP_WAITING;
         haul_list_remove(&op->node);
@@ -233,7 +237,7 @@ static bool send_chunk(struct haul_op *op, uint64_t *sent)
     op->send_offset += bytes;
     if (op->send_offset == op->send_end)
         haul_list_remove(&op->transmit_node);
-    if (!send_parcel(link, &op->chunk, header, header_bytes, segments, count)) {
+    if (!send_parcel(link, &op->chunk, header, header_bytes, segments, count, bytes)) {
         if (op->send_offset == op->send_end)
             haul_list_prepend(&link->transmitting, &op->transmit_node);
         op->send_offset -= bytes;

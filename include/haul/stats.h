@@ -14,6 +14,7 @@ extern "C" {
     X(messages_sent, "ops finished with success")                                                  \
     X(messages_received, "messages received whole")                                                \
     X(bytes_sent, "array bytes of the ops finished with success")                                  \
+    X(bytes_transmitted, "array bytes handed to a channel, of messages under way too")              \
     X(bytes_received, "array bytes of the messages received")                                      \
     X(ops_failed, "ops finished with an error")                                                    \
     X(messages_refused, "messages refused to their sender")                                        \

@@ -26,8 +26,7 @@
 #include <string.h>
 
 enum {
-    RECEIVE_BUDGET = 1 << 20,
-    PAYLOAD_READ_MAX = 256 << 10, /* bytes of one read */
+    RECEIVE_BUDGET = 1 << 20, /* and the most that one read asks for: small reads cost more */
     HEADER_READ_MIN = 4 << 10,
     LOOKAHEAD_BYTES = 64,
     SEGMENTS_MAX = 16,
@@ -141,7 +140,8 @@ static size_t consume_payload(struct haul_tcp_conn *conn, const uint8_t *data, s
 {
     struct iovec parts[SEGMENTS_MAX];
     size_t count, copied = 0;
-    bytes = (size_t)(bytes < conn->input.payload_left ? bytes : conn->input.payload_left);
+    if (bytes > conn->input.payload_left)
+        bytes = (size_t)conn->input.payload_left;
     if (payload_target(conn, parts, &count, bytes) == 0) {
         haul_tcp_conn_lose(conn, HAUL_PEER_LOST, "there is no place for what it sends");
         return bytes;
@@ -191,7 +191,7 @@ static void consume(struct haul_tcp_conn *conn, const uint8_t *data, size_t byte
 static bool plan_payload(struct haul_tcp_conn *conn, struct plan *plan)
 {
     uint64_t left = conn->input.payload_left;
-    size_t max = left < PAYLOAD_READ_MAX ? (size_t)left : PAYLOAD_READ_MAX;
+    size_t max = left < RECEIVE_BUDGET ? (size_t)left : RECEIVE_BUDGET;
     plan->direct = payload_target(conn, plan->parts, &plan->count, max);
     plan->spare = plan->direct == left ? LOOKAHEAD_BYTES : 0;
     if (plan->direct > 0)

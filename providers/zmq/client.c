@@ -128,6 +128,13 @@ static void end(struct haul_zmq_client *client, const char *why)
     haul_zmq_source_ready(&server->socket); /* what had arrived comes first */
 }
 
+void haul_zmq_clients_end(struct haul_zmq_server *server)
+{
+    for (struct haul_zmq_list *node = server->clients.next; node != &server->clients;
+         node = node->next)
+        end(HAUL_ZMQ_OF(node, struct haul_zmq_client, node), "the server was closed");
+}
+
 static void release(struct haul_zmq_conn *conn)
 {
     struct haul_zmq_client *client = HAUL_ZMQ_OF(conn, struct haul_zmq_client, conn);

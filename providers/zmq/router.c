@@ -154,6 +154,14 @@ static int bind_failed(const struct haul_zmq_route *route, int reason)
     }
 }
 
+static struct stat file_status(const struct haul_zmq_route *route)
+{
+    struct stat status;
+    if (route->unix_path[0] == '\0' || lstat(route->unix_path, &status))
+        status = (struct stat){0};
+    return status;
+}
+
 /* Binds to one endpoint; a port of 0 becomes that of the first endpoint bound. */
 static int bind_endpoint(struct haul_zmq_server *server, const char *endpoint)
 {
@@ -173,6 +181,44 @@ static int bind_endpoint(struct haul_zmq_server *server, const char *endpoint)
     return 0;
 }
 
+/* Until libzmq's I/O thread has closed what we listen on, so that the address is free for the next
+ * who listens: some microseconds. libzmq closes the connections that were accepted there too. */
+static void stop_listening(struct haul_zmq_server *server)
+{
+    struct haul_zmq_route *bound = &server->bound;
+    for (size_t i = 0; i < bound->endpoint_count; i++)
+        if (zmq_unbind(server->socket.socket, bound->endpoints[i]))
+            server->closed++;
+    uint64_t end_ns = haul_zmq_host->now_ns() + HAUL_ZMQ_FLUSH_MS * (uint64_t)HAUL_ZMQ_NS_PER_MS;
+    haul_zmq_monitor_drain(&server->monitor);
+    while (server->closed < bound->endpoint_count && haul_zmq_host->now_ns() < end_ns) {
+        zmq_pollitem_t item = {.socket = server->monitor.source.socket, .events = ZMQ_POLLIN};
+        zmq_poll(&item, 1, HAUL_ZMQ_FLUSH_MS);
+        haul_zmq_monitor_drain(&server->monitor);
+    }
+    bound->endpoint_count = 0;
+    struct stat status = file_status(bound);
+    if (status.st_ino != 0 && status.st_ino == server->file_inode &&
+        status.st_dev == server->file_device)
+        unlink(bound->unix_path);
+}
+
+/* Servers that are closed stay for as long as their clients are told so. */
+static bool make_way(struct haul_zmq_channel *channel)
+{
+    bool made = false;
+    for (struct haul_zmq_list *node = channel->servers.next; node != &channel->servers;
+         node = node->next) {
+        struct haul_zmq_server *server = HAUL_ZMQ_OF(node, struct haul_zmq_server, node);
+        if (server->listener || server->bound.endpoint_count == 0)
+            continue;
+        stop_listening(server);
+        haul_zmq_clients_end(server);
+        made = true;
+    }
+    return made;
+}
+
 /* On every address that the name stands for and this host has. */
 static int bind_all(struct haul_zmq_server *server)
 {
@@ -183,11 +229,16 @@ static int bind_all(struct haul_zmq_server *server)
     int reason = 0;
     for (size_t i = 0; i < route->endpoint_count && reason != EADDRINUSE; i++) {
         int failed = bind_endpoint(server, route->endpoints[i]);
+        if (failed == EADDRINUSE && make_way(server->channel))
+            failed = bind_endpoint(server, route->endpoints[i]);
         if (failed)
             reason = failed;
     }
     if (reason == EADDRINUSE || server->bound.endpoint_count == 0)
         return bind_failed(route, reason);
+    struct stat status = file_status(route);
+    server->file_device = status.st_dev;
+    server->file_inode = status.st_ino;
     return 0;
 }
 
@@ -221,6 +272,7 @@ int haul_zmq_listen(void *channel, void *route, struct haul_listener *listener, 
         return haul_zmq_host->fail(HAUL_NO_MEMORY, "no memory to listen");
     server->channel = channel;
     server->route = route;
+    memcpy(server->bound.unix_path, server->route->unix_path, sizeof server->bound.unix_path);
     server->listener = listener;
     server->references = 1;
     server->monitor.event = on_event;
@@ -241,29 +293,10 @@ int haul_zmq_listen(void *channel, void *route, struct haul_listener *listener, 
 /* ---- The end -----------------------------------------------------------------------------------
  */
 
-/* Until libzmq's I/O thread has closed what we listen on, so that the address is free for the next
- * who listens: some microseconds. */
-static void stop_listening(struct haul_zmq_server *server)
-{
-    struct haul_zmq_route *bound = &server->bound;
-    for (size_t i = 0; i < bound->endpoint_count; i++)
-        if (zmq_unbind(server->socket.socket, bound->endpoints[i]))
-            server->closed++;
-    uint64_t end_ns = haul_zmq_host->now_ns() + HAUL_ZMQ_FLUSH_MS * (uint64_t)HAUL_ZMQ_NS_PER_MS;
-    haul_zmq_monitor_drain(&server->monitor);
-    while (server->closed < bound->endpoint_count && haul_zmq_host->now_ns() < end_ns) {
-        zmq_pollitem_t item = {.socket = server->monitor.source.socket, .events = ZMQ_POLLIN};
-        zmq_poll(&item, 1, HAUL_ZMQ_FLUSH_MS);
-        haul_zmq_monitor_drain(&server->monitor);
-    }
-    haul_zmq_source_check(&server->socket);
-}
-
 void haul_zmq_unlisten(void *handle)
 {
     struct haul_zmq_server *server = handle;
     server->listener = NULL;
-    stop_listening(server);
     haul_zmq_server_release(server);
 }
 
@@ -286,6 +319,7 @@ bool haul_zmq_server_release(struct haul_zmq_server *server)
 {
     if (--server->references > 0)
         return false;
+    stop_listening(server);
     haul_zmq_server_close(&server->node);
     haul_zmq_server_free(&server->node);
     return true;

@@ -9,6 +9,8 @@
 
 #include "channel.h"
 
+#include <sys/types.h>
+
 /* A descriptor of libzmq's. */
 struct haul_zmq_slot {
     uint32_t accepted, ended;
@@ -24,7 +26,9 @@ struct haul_zmq_server {
     struct haul_zmq_monitor monitor;
     size_t references;           /* core's handle, each client, and whoever works on it */
     struct haul_zmq_route bound; /* the endpoints it listens on, ports filled in */
-    unsigned closed;             /* of those, how many libzmq has closed */
+    size_t closed;               /* of those, how many libzmq has closed */
+    dev_t file_device;           /* of a Unix socket's file */
+    ino_t file_inode;
 
     struct haul_zmq_slot *slots; /* by descriptor */
     size_t slot_count;
@@ -69,6 +73,8 @@ void haul_zmq_client_accepted(struct haul_zmq_server *server, int fd);
 void haul_zmq_client_closed(struct haul_zmq_server *server, int fd);
 /* The socket has been read to its end: tells core about the clients that have ended. */
 void haul_zmq_clients_settle(struct haul_zmq_server *server);
+/* libzmq has closed the connections of all of them. */
+void haul_zmq_clients_end(struct haul_zmq_server *server);
 /* At the end of the channel. */
 void haul_zmq_clients_free(struct haul_zmq_server *server);
 

@@ -11,6 +11,10 @@ BUILD = pathlib.Path(os.environ["HAUL_COMMAND"]).parent.parent
 PROVIDER = os.environ.get("HAUL_PROVIDER", "tcp")
 SANITIZED = os.environ.get("HAUL_SANITIZE", "none") != "none"
 LIMIT_S = 500  # no step takes that long; it bounds a hang
+# What is for the tests and no setting of haul's, which would warn of it.
+TEST_VARIABLES = ("HAUL_COMMAND", "HAUL_PYTHON", "HAUL_SANITIZE", "HAUL_TEST_")
+ENVIRONMENT = {name: value for name, value in os.environ.items()
+               if not name.startswith(TEST_VARIABLES)}
 
 
 class Program:
@@ -25,7 +29,7 @@ class Program:
         self.process = subprocess.Popen(
             [BUILD / "tests" / f"failure_program_{name}", *map(str, arguments)], text=True,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            env={**os.environ, **environment})
+            env={**ENVIRONMENT, **environment})
         self.errors = []
         self.threads = [threading.Thread(target=self.read_output),
                         threading.Thread(target=self.read_errors)]
@@ -111,8 +115,10 @@ class FailureTest(unittest.TestCase):
 
     @staticmethod
     def clean_up(program):
-        if program.process.stdin and not program.process.stdin.closed:
+        """Ends what a failed test has left, and shows what may explain the failure."""
+        if not program.process.stdin.closed:
             program.kill()
+            print(f"{program.name}: {program.process.returncode}\n{program.error_text}")
 
     def start_server(self, address="127.0.0.1:0", **options):
         server = self.start("server", address, **options)

@@ -28,6 +28,17 @@ struct haul_watch {
 };
 
 static _Thread_local char detail[512];
+static struct haul_link *links;
+
+static struct haul_link *link_create(struct haul_engine *engine)
+{
+    struct haul_link *link = calloc(1, sizeof *link);
+    assert_non_null(link);
+    link->engine = engine;
+    link->next = links;
+    links = link;
+    return link;
+}
 
 const char *last_detail(void)
 {
@@ -102,8 +113,7 @@ static struct haul_link *host_accepted(struct haul_listener *listener, void *con
     if (listener->refuse)
         return NULL;
     assert_in_range(listener->link_count, 0, LINKS_MAX - 1);
-    struct haul_link *link = calloc(1, sizeof *link);
-    link->engine = listener->engine;
+    struct haul_link *link = link_create(listener->engine);
     link->conn = conn;
     link->connected = true;
     snprintf(link->address, sizeof link->address, "%s", address);
@@ -245,6 +255,9 @@ int engine_open(struct haul_engine *engine, const char *io_threads)
 
 void engine_close(struct haul_engine *engine)
 {
+    for (struct haul_link *link = links; link; link = link->next)
+        if (link->engine == engine)
+            hang_up(link, false);
     engine->ops->close(engine->channel);
     assert_int_equal(engine->watches, 0);
     close(engine->epoll_fd);
@@ -327,41 +340,44 @@ static bool is_decided(void *arg)
 struct haul_link *dial(struct haul_engine *engine, const char *text)
 {
     struct haul_address address = parse(text);
-    struct haul_link *link = calloc(1, sizeof *link);
-    link->engine = engine;
+    struct haul_link *link = link_create(engine);
     assert_int_equal(engine->ops->resolve(engine->channel, &address, false, &link->route), 0);
     assert_int_equal(engine->ops->connect(engine->channel, link->route, link, &link->conn), 0);
     run_until(engine, is_decided, link);
     return link;
 }
 
-void give_back_all(struct haul_engine *engine, struct haul_link *link)
+void hang_up(struct haul_link *link, bool flush)
+{
+    if (link->conn)
+        link->engine->ops->disconnect(link->conn, flush);
+    link->conn = NULL;
+}
+
+void give_back_all(struct haul_link *link)
 {
     for (size_t i = 0; i < link->frame_count; i++)
         for (size_t p = 0; p < link->frames[i].part_count; p++) {
             struct part *part = &link->frames[i].parts[p];
             if (part->token)
-                load_provider()->channel->give_back(engine ? engine->channel : NULL, part->token);
+                load_provider()->channel->give_back(NULL, part->token);
             part->token = NULL;
         }
 }
 
-void link_free(struct haul_link *link)
+void links_free(void)
 {
-    give_back_all(NULL, link);
-    for (size_t i = 0; i < link->frame_count; i++) {
-        free(link->frames[i].header);
-        free(link->frames[i].parts);
+    while (links) {
+        struct haul_link *link = links;
+        links = link->next;
+        give_back_all(link);
+        for (size_t i = 0; i < link->frame_count; i++) {
+            free(link->frames[i].header);
+            free(link->frames[i].parts);
+        }
+        load_provider()->channel->route_free(link->route);
+        free(link);
     }
-    load_provider()->channel->route_free(link->route);
-    free(link);
-}
-
-void listener_free(struct haul_listener *listener)
-{
-    for (size_t i = 0; i < listener->link_count; i++)
-        link_free(listener->links[i]);
-    listener->link_count = 0;
 }
 
 /* ---- Frames ------------------------------------------------------------------------------------

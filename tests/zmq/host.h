@@ -22,6 +22,7 @@ struct frame {
 };
 
 struct haul_link {
+    struct haul_link *next; /* of all, for links_free() */
     struct haul_engine *engine;
     void *conn;
     void *route; /* of a link that was dialled */
@@ -59,6 +60,7 @@ const char *last_detail(void);
 
 /* Opens an engine with `io_threads`; the result is that of the provider's open(). */
 int engine_open(struct haul_engine *engine, const char *io_threads);
+/* Hangs up all of its links first. */
 void engine_close(struct haul_engine *engine);
 /* Runs the loop until condition(arg); fails the test after a generous time. */
 void run_until(struct haul_engine *engine, bool (*condition)(void *arg), void *arg);
@@ -68,10 +70,12 @@ int listen_at(struct haul_engine *engine, const char *address, struct haul_liste
               void **handle, void **route);
 /* Resolves, connects and waits for connected or lost. */
 struct haul_link *dial(struct haul_engine *engine, const char *address);
-void link_free(struct haul_link *link);
-void listener_free(struct haul_listener *listener);
+/* Disconnects, unless that was done. */
+void hang_up(struct haul_link *link, bool flush);
+/* Frees all links, when their engines are closed. */
+void links_free(void);
 /* Gives all parts of a link's frames back. */
-void give_back_all(struct haul_engine *engine, struct haul_link *link);
+void give_back_all(struct haul_link *link);
 
 /* Sends a frame: a body of `body_bytes` filled with `tag`, and the payload. */
 int send_frame(struct haul_link *link, uint8_t type, size_t body_bytes, uint8_t tag,

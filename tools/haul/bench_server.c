@@ -85,11 +85,11 @@ static bool verify(struct server *s, const struct received *received, uint64_t p
     const void *stamp = data_of(workload, received, workload->count - 1);
     if (!stamp)
         return fail(s, "a message has no stamp: give --verify to both halves");
-    uint64_t client, number;
+    uint64_t client, number, due = bench_tally_due(&s->tally, peer_id);
     bench_stamp_read(stamp, &client, &number);
-    if (!bench_tally_in_order(&s->tally, peer_id, number))
-        return fail(s, "client %" PRIu64 ": message %" PRIu64 " came twice, too early or too late",
-                    client, number);
+    if (number != due)
+        return fail(s, "client %" PRIu64 ": message %" PRIu64 " came where %" PRIu64 " was due",
+                    client, number, due);
     for (size_t i = 0; i < workload->count; i++) {
         const void *data = data_of(workload, received, i);
         if (!data || !bench_check(workload, i, data, client, number))

@@ -46,10 +46,10 @@ bool bench_tally_count(struct bench_tally *tally, uint64_t peer_id, bool measure
     return slot;
 }
 
-bool bench_tally_in_order(struct bench_tally *tally, uint64_t peer_id, uint64_t number)
+uint64_t bench_tally_due(struct bench_tally *tally, uint64_t peer_id)
 {
     struct bench_peer_tally *slot = find(tally, peer_id);
-    return slot && number == ++slot->last;
+    return slot ? ++slot->last : 0;
 }
 
 uint64_t bench_tally_sum(const struct bench_tally *tally)

@@ -25,8 +25,8 @@ bool bench_tally_create(struct bench_tally *tally, size_t peers);
 void bench_tally_clear(struct bench_tally *tally);
 /* Notes a message. False: there are more peers than were expected. */
 bool bench_tally_count(struct bench_tally *tally, uint64_t peer_id, bool measured);
-/* Whether `number` follows the peer's last one; notes it. */
-bool bench_tally_in_order(struct bench_tally *tally, uint64_t peer_id, uint64_t number);
+/* The number that the peer's next message must have: each comes once and in order. */
+uint64_t bench_tally_due(struct bench_tally *tally, uint64_t peer_id);
 uint64_t bench_tally_sum(const struct bench_tally *tally);
 /* Peers that had a message in the measured time. */
 size_t bench_tally_served(const struct bench_tally *tally);

@@ -79,9 +79,18 @@ static void print_setting(const struct haul_setting *setting, void *arg)
                *setting->default_value ? setting->default_value : "none");
 }
 
-static void print_info(const struct haul_options *haul_options, struct arguments *arguments)
+/* For the sake of the settings that providers bring. */
+static void load_provider(const struct haul_provider_info *info, void *arg)
 {
-    if (!arguments->config) {
+    (void)info;
+    (void)arg;
+}
+
+static void print_info(struct haul_options *haul_options, struct arguments *arguments)
+{
+    if (arguments->config) {
+        haul_providers_each(haul_options, load_provider, NULL);
+    } else {
         printf("haul %s\n\nProviders\n", haul_version());
         haul_providers_each(haul_options, print_provider, NULL);
         putchar('\n');
@@ -109,8 +118,9 @@ static void print_row(const struct haul_setting *setting, void *arg)
     puts(" |");
 }
 
-static void print_markdown(const struct haul_options *haul_options)
+static void print_markdown(struct haul_options *haul_options)
 {
+    haul_providers_each(haul_options, load_provider, NULL);
     puts("# Configuration\n"
          "\n"
          "(Written by `haul info --config --markdown`.)\n"
@@ -144,14 +154,14 @@ static void add_setting(const struct haul_setting *setting, void *arg)
                                          "origin", setting->origin, "help", setting->help));
 }
 
-static void print_json(const struct haul_options *haul_options, const struct arguments *arguments)
+static void print_json(struct haul_options *haul_options, const struct arguments *arguments)
 {
     json_t *root = json_pack("{ss}", "version", haul_version());
-    if (!arguments->config) {
-        json_t *providers = json_array();
-        haul_providers_each(haul_options, add_provider, providers);
-        json_object_set_new(root, "providers", providers);
-    }
+    json_t *providers = json_array();
+    haul_providers_each(haul_options, add_provider, providers);
+    if (!arguments->config)
+        json_object_set(root, "providers", providers);
+    json_decref(providers);
     json_t *settings = json_array();
     haul_options_each(haul_options, add_setting, settings);
     json_object_set_new(root, "config", settings);

@@ -113,8 +113,7 @@ static uint64_t bytes_under_way(const struct sender *sender, const struct haul_s
 {
     struct haul_stats now;
     haul_peer_stats(sender->peer, &now);
-    uint64_t bytes = now.bytes_inline - before->bytes_inline + now.bytes_fetched -
-                     before->bytes_fetched + now.bytes_read_rma - before->bytes_read_rma;
+    uint64_t bytes = now.bytes_transmitted - before->bytes_transmitted;
     return bytes < sender->message_bytes ? bytes : sender->message_bytes;
 }
 

@@ -28,7 +28,7 @@ static void do_once(struct haul_context *context, struct haul_peer *peer, const 
     struct haul_message *reply;
     uint8_t *room = malloc(letter_room(letter));
     int err;
-    assert_non_null(room);
+    REQUIRE(room);
     OK(haul_dict_create(context, &dict));
     letter_write(letter, dict, room);
     if (strcmp(what, "call") == 0) {

@@ -6,8 +6,9 @@
  * Standard input, a word per line: "take" receives, answers calls and releases (so it begins); "keep"
  * receives, but neither answers nor releases; "pause" receives nothing; "stats" prints some. The
  * end of input ends it.
- * Standard output: "listening ADDRESS"; "message CLIENT NUMBER"; "paused"; "kept COUNT"; "stats ..."; and
- * "lost CLIENT NS" with the (monotonic) time when a client that has sent something was gone. */
+ * Standard output: "listening ADDRESS"; "message CLIENT NUMBER", or "stranger" if it is no letter;
+ * "paused"; "kept COUNT"; "stats ..."; and "lost CLIENT NS" with the (monotonic) time when a client that
+ * has sent something was gone. */
 #include "letter.h"
 
 #include <poll.h>
@@ -35,11 +36,11 @@ static void note_client(const struct letter *letter, const struct haul_message *
     struct haul_peer *peer = haul_message_peer(message);
     for (size_t i = 0; i < known_count; i++) {
         if (known[i].peer == peer) {
-            assert_int_equal(known[i].client, letter->client);
+            REQUIRE(known[i].client == letter->client);
             return;
         }
     }
-    assert_in_range(known_count, 0, CLIENTS_MAX - 1);
+    REQUIRE(known_count < CLIENTS_MAX);
     known[known_count++] = (struct known){letter->client, haul_peer_retain(peer)};
 }
 
@@ -90,12 +91,16 @@ static void receive(enum mode mode)
     if (err == HAUL_TIMEOUT)
         return;
     OK(err);
-    letter_read(message, &letter);
+    if (!letter_read(message, &letter)) {
+        puts("stranger");
+        haul_message_release(message);
+        return;
+    }
     note_client(&letter, message);
     printf("message %llu %llu\n", (unsigned long long)letter.client,
            (unsigned long long)letter.number);
     if (mode == KEEP) {
-        assert_in_range(kept_count, 0, KEPT_MAX - 1);
+        REQUIRE(kept_count < KEPT_MAX);
         kept[kept_count++] = message;
         printf("kept %zu\n", kept_count);
         return;
