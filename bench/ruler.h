@@ -49,7 +49,7 @@ enum ruler_phase {
     RULER_OVER, /* clients finish what is under way and leave */
 };
 
-enum { RULER_SENTENCE = 512, RULER_ADDRESS = 256 };
+enum { RULER_SENTENCE = 512, RULER_ADDRESS = 256, RULER_PATH = 64 };
 
 /* One per client process; written by it, read by the server's process. */
 struct ruler_slot {
@@ -57,6 +57,7 @@ struct ruler_slot {
     atomic_uint connected; /* peers that this process has connected so far */
     uint64_t messages;     /* finished in the measured time */
     struct ruler_histogram latency;
+    char path[RULER_PATH];      /* that its messages take */
     char error[RULER_SENTENCE]; /* what ended it too early; "" if nothing did */
 };
 

@@ -13,13 +13,13 @@ endif()
 # What every test gets. The build tree's plugins and command are named here and nowhere in a binary.
 set(HAUL_TEST_ENVIRONMENT
     HAUL_PROVIDER_PATH=${HAUL_PROVIDER_OUTPUT_DIRECTORY}
-    HAUL_COMMAND=${CMAKE_RUNTIME_OUTPUT_DIRECTORY}/haul
-    HAUL_PYTHON=${HAUL_PYTHON}
-    HAUL_SANITIZE=${HAUL_SANITIZE}
+    HAULTEST_COMMAND=${CMAKE_RUNTIME_OUTPUT_DIRECTORY}/haul
+    HAULTEST_PYTHON=${HAUL_PYTHON}
+    HAULTEST_SANITIZE=${HAUL_SANITIZE}
     PYTHONDONTWRITEBYTECODE=1
     ASAN_OPTIONS=detect_leaks=1:strict_string_checks=1:detect_stack_use_after_return=1${symbolizer}
     UBSAN_OPTIONS=print_stacktrace=1${symbolizer}
-    TSAN_OPTIONS=ignore_noninstrumented_modules=1:second_deadlock_stack=1${symbolizer})
+    TSAN_OPTIONS=suppressions=${CMAKE_CURRENT_SOURCE_DIR}/tsan.supp:ignore_noninstrumented_modules=1${symbolizer})
 
 # haul_register_test(<name> LABEL <label> COMMAND <command...> [ENVIRONMENT <NAME=value>...])
 # Exit code 77 means: cannot run here.

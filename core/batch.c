@@ -139,6 +139,7 @@ int haul_batch_post(struct haul_batch *batch, struct haul_server *server)
     } else {
         release_rows(batch);
         batch->server = server;
+        haul_server_retain(server);
         haul_destination_post(engine, &server->inbox, &batch->destination);
     }
     haul_engine_leave(engine);
@@ -180,6 +181,12 @@ static void close_gaps(struct haul_batch *batch)
     batch->filled = filled;
 }
 
+static void unpost(struct haul_batch *batch)
+{
+    haul_server_release(batch->server);
+    batch->server = NULL;
+}
+
 int haul_batch_wait(struct haul_batch *batch, int64_t timeout_ns)
 {
     struct haul_engine *engine = batch->engine;
@@ -195,7 +202,7 @@ int haul_batch_wait(struct haul_batch *batch, int64_t timeout_ns)
     close_gaps(batch);
     if (!err && batch->filled < batch->destination.rows)
         err = HAUL_CLOSED;
-    batch->server = NULL;
+    unpost(batch);
     if (err)
         haul_fail(err, "%zu of %zu rows were filled", batch->filled, batch->destination.rows);
     haul_engine_leave(engine);
@@ -209,8 +216,10 @@ void haul_batch_destroy(struct haul_batch *batch)
     struct haul_engine *engine = batch->engine;
     haul_engine_retain(engine);
     haul_drive_enter(&engine->drive);
-    if (batch->server)
+    if (batch->server) {
         haul_destination_withdraw(engine, &batch->destination);
+        unpost(batch);
+    }
     release_rows(batch);
     free_batch(batch);
     haul_drive_leave(&engine->drive);

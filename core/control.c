@@ -185,6 +185,7 @@ static const struct {
     FIELD(CANCEL, 0, seq),
     FIELD(PING, 0, seq),
     FIELD(PONG, 0, seq),
+    FIELD(RELEASE, 0, seq),
 };
 enum { CONTROL_FIXED_MAX = 32 };
 

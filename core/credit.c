@@ -2,8 +2,10 @@
  * Credits: what a peer may send unasked.
  *
  * A link's window is `window_messages` messages and `window_bytes` prepaid bytes that may be with us
- * unreleased; what arrives on prepaid bytes always has memory, because the shares of all links together
- * are bounded by constants (HAUL_PREPAID_*) and the pool lets them exceed its limit. A few peers get
+ * unreleased; what arrives on prepaid bytes always has memory: the pool lets it exceed its limit, and the
+ * shares of all links together are bounded by constants (HAUL_PREPAID_*), but for the least share of each
+ * link. They are counted as they are placed: each inline array rounded up to 64 bytes. A message that
+ * fills named memory gives its credit back at once: what it holds is the user's. A few peers get
  * large shares, so that their messages need no round trip; many get small ones, and the receiver decides
  * whose arrays come next (fetch.c).
  *
@@ -16,17 +18,17 @@
 void haul_credit_open(struct haul_link *link)
 {
     struct haul_engine *engine = link->engine;
-    uint64_t small = HAUL_PREPAID_LEAST;
+    uint64_t share_bytes = HAUL_PREPAID_LEAST;
     if (engine->prepaid_large_shares < HAUL_PREPAID_LARGE_SHARES) {
         engine->prepaid_large_shares++;
-        link->prepaid_share = 2;
-        small = engine->config.prepaid_max;
+        link->share = HAUL_SHARE_LARGE;
+        share_bytes = engine->config.prepaid_max;
     } else if (engine->prepaid_small_shares < HAUL_PREPAID_SMALL_SHARES) {
         engine->prepaid_small_shares++;
-        link->prepaid_share = 1;
-        small = HAUL_PREPAID_SMALL;
+        link->share = HAUL_SHARE_SMALL;
+        share_bytes = HAUL_PREPAID_SMALL;
     }
-    link->window_bytes = HAUL_MIN(small, engine->config.prepaid_max);
+    link->window_bytes = HAUL_MIN(share_bytes, engine->config.prepaid_max);
     link->window_messages = engine->config.credits;
     link->granted_bytes = link->window_bytes;
     link->granted_messages = link->window_messages;
@@ -35,9 +37,9 @@ void haul_credit_open(struct haul_link *link)
 void haul_credit_close(struct haul_link *link)
 {
     struct haul_engine *engine = link->engine;
-    engine->prepaid_large_shares -= link->prepaid_share == 2;
-    engine->prepaid_small_shares -= link->prepaid_share == 1;
-    link->prepaid_share = 0;
+    engine->prepaid_large_shares -= link->share == HAUL_SHARE_LARGE;
+    engine->prepaid_small_shares -= link->share == HAUL_SHARE_SMALL;
+    link->share = HAUL_SHARE_LEAST;
 }
 
 static bool worth_a_frame(uint64_t window, uint64_t granted, uint64_t taken, uint64_t done)
@@ -68,7 +70,7 @@ static void pay_if_worth_it(struct haul_link *link)
 
 int haul_credit_take(struct haul_link *link, struct haul_message *message)
 {
-    uint64_t bytes = message->manifest.inline_bytes;
+    uint64_t bytes = haul_manifest_prepaid_bytes(&message->manifest);
     if (link->taken_messages >= link->granted_messages)
         return haul_fail(HAUL_PROTOCOL, "a message beyond the %llu that it had credits for",
                          (unsigned long long)link->granted_messages);
@@ -90,6 +92,6 @@ void haul_credit_return(struct haul_message *message)
         return;
     message->on_credit = false;
     link->done_messages++;
-    link->done_bytes += message->manifest.inline_bytes;
+    link->done_bytes += haul_manifest_prepaid_bytes(&message->manifest);
     pay_if_worth_it(link);
 }

@@ -187,7 +187,9 @@ int haul_dict_alloc_array(struct haul_dict *dict, struct haul_array *array)
         haul_dict_entry_free(entry);
         return err;
     }
-    err = haul_pool_alloc(dict->engine->offers, (size_t)entry->array.nbytes, 0, &entry->block);
+    err = dict->engine->drive.closed
+              ? haul_fail(HAUL_CLOSED, "%s: the context of the dict was closed", array->key)
+              : haul_pool_alloc(dict->engine->offers, (size_t)entry->array.nbytes, 0, &entry->block);
     if (err) {
         haul_dict_entry_free(entry);
     } else {

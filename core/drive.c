@@ -88,8 +88,8 @@ void haul_drive_leave(struct haul_drive *drive)
     if (drive->changed) {
         drive->work.settled(drive->work.arg);
         tell_waiters(drive);
-        if (drive->driver)
-            haul_drive_wake(drive); /* it may be asleep, and what it waits for is there */
+        if (drive->asleep)
+            haul_drive_wake(drive); /* what it waits for may be there */
     }
     pthread_mutex_unlock(&drive->lock);
 }
@@ -203,14 +203,17 @@ static int pass(struct haul_drive *drive, uint64_t turn, uint64_t timeout_ns)
 {
     struct epoll_event events[EVENTS_PER_PASS];
     bool sleeps = timeout_ns > 0;
-    if (sleeps)
+    if (sleeps) {
+        drive->asleep = true;
         pthread_mutex_unlock(&drive->lock);
+    }
     int count = poll_events(drive->epoll_fd, events, timeout_ns);
     bool interrupted = count < 0 && errno == EINTR;
     if (sleeps) {
         pthread_mutex_lock(&drive->lock);
         if (drive->driver != turn)
             return HAUL_CLOSED;
+        drive->asleep = false;
     }
     note_idle(drive, count <= 0);
     for (int i = 0; i < count; i++) {
@@ -295,6 +298,7 @@ static uint64_t begin_turn(struct haul_drive *drive, bool is_thread)
     bool takes_over = drive->driver != 0;
     drive->driver = ++drive->turns;
     drive->driver_is_thread = is_thread;
+    drive->asleep = false;
     if (takes_over)
         haul_drive_wake(drive); /* the progress thread is asleep in our epoll set: out of it */
     return drive->driver;

@@ -21,10 +21,12 @@ static void before_fork(void)
     pthread_mutex_lock(&registry_lock);
     HAUL_LIST_EACH(&registry, node)
     pthread_mutex_lock(&HAUL_CONTAINER_OF(node, struct haul_engine, registered)->drive.lock);
+    haul_plugins_lock(); /* last: haul_open() takes it under the drive lock */
 }
 
 static void after_fork_in_parent(void)
 {
+    haul_plugins_unlock();
     HAUL_LIST_EACH(&registry, node)
     pthread_mutex_unlock(&HAUL_CONTAINER_OF(node, struct haul_engine, registered)->drive.lock);
     pthread_mutex_unlock(&registry_lock);
@@ -32,6 +34,7 @@ static void after_fork_in_parent(void)
 
 static void after_fork_in_child(void)
 {
+    haul_plugins_unlock();
     while (!haul_list_empty(&registry)) {
         struct haul_engine *engine =
             HAUL_CONTAINER_OF(haul_list_pop(&registry), struct haul_engine, registered);
@@ -181,7 +184,7 @@ void haul_engine_timer(struct haul_engine *engine, uint64_t when_ns)
 {
     if (when_ns < engine->timer_ns) {
         engine->timer_ns = when_ns;
-        if (engine->drive.driver)
+        if (engine->drive.asleep)
             haul_drive_wake(&engine->drive);
     }
 }

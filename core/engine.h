@@ -133,6 +133,7 @@ struct haul_destination {
 };
 
 struct haul_server {
+    unsigned references; /* of the user, of calls that wait in it and of posted batches */
     struct haul_engine *engine;
     struct haul_list node;
     struct haul_inbox inbox;
@@ -142,7 +143,7 @@ struct haul_server {
     char address[256];
 };
 
-/* What accepted() gets: outlives the server, for a provider that accepts once more. */
+/* What accepted() gets. */
 struct haul_listener {
     struct haul_server *server; /* NULL: closed */
 };
@@ -206,20 +207,20 @@ struct haul_link {
     struct haul_list waiting;                 /* ops not announced yet */
     struct haul_list open;                    /* announced, not finished */
     struct haul_list transmitting;            /* open ops with DATA to send */
+    struct haul_list kept;                    /* finished ops whose given arrays are in the peer's use */
     struct haul_list sending_node;            /* in engine->sending */
     bool channel_busy;
 
     /* Receiving */
     uint64_t last_seq;
-    struct haul_message *receiving; /* whose payload comes next on the channel */
+    struct haul_message *receiving; /* whose payload comes on the channel; NULL: it is thrown away */
     bool receiving_stream;          /* its offered bytes (DATA), else its inline bytes */
-    bool discarding;                /* the payload belongs to nobody any more */
     uint64_t payload_left;
     uint64_t window_messages, window_bytes;   /* unreleased at a time */
     uint64_t granted_messages, granted_bytes; /* told to the peer, since the start */
     uint64_t done_messages, done_bytes;       /* released or refused */
     uint64_t taken_messages, taken_bytes;     /* arrived on credit */
-    unsigned prepaid_share;                   /* 0 none, 1 small, 2 large */
+    enum haul_share { HAUL_SHARE_LEAST, HAUL_SHARE_SMALL, HAUL_SHARE_LARGE } share;
     struct haul_list inbound;                 /* messages not delivered, in manifest order */
     struct haul_list replies;                 /* messages that answer our calls, not whole yet */
 
@@ -259,6 +260,8 @@ struct haul_op {
     struct haul_manifest manifest; /* arrays point to the dict's keys, shapes and bytes */
     struct haul_message *reply;
     bool waits_for_credit;
+    bool gives;       /* arrays that the peer may look at in place until its RELEASE */
+    bool released;    /* the RELEASE is here */
     bool offered_rma; /* a peer may be reading the arrays by itself */
     bool cancelling;  /* of these: the end waits for the peer's ACK */
     void **regions;   /* of the user's memory, registered for this op */
@@ -296,8 +299,13 @@ struct haul_message {
     struct haul_op *call; /* that it answers */
 
     struct haul_block *inline_block, *offered_block;
+    struct haul_block **copies; /* of lent parts that are not aligned for their type */
+    size_t copy_count, copy_capacity;
     struct haul_destination *destination;
     size_t row;
+    void **mappings; /* of given arrays that are looked at in place */
+    size_t mapping_count, mapping_capacity;
+    bool release_due; /* the sender waits for RELEASE */
     void **lent; /* tokens of frames that the channel lent us */
     size_t lent_count, lent_capacity;
     uint64_t lent_bytes; /* that it counts in engine->lent_bytes */
@@ -311,6 +319,7 @@ struct haul_message {
     /* What was asked for on the channel: DATA must be of this transfer and go on at fetch_next. */
     uint32_t transfer;
     uint64_t fetch_next, fetch_end;
+    bool uses_rma;  /* arrays with a way are read by it: decided when the fetch starts */
     unsigned reads; /* rma reads under way */
     struct haul_cursor read_cursor;
     bool reads_failed;
@@ -342,6 +351,9 @@ int haul_engine_user_fd(struct haul_engine *engine);
 
 /* Finds and opens the providers that config.provider asks for. */
 int haul_transports_open(struct haul_engine *engine);
+/* Around fork(), so that the child can load plugins. */
+void haul_plugins_lock(void);
+void haul_plugins_unlock(void);
 void haul_transports_close(struct haul_engine *engine);
 
 /* ---- host.c ------------------------------------------------------------------------------------ */
@@ -363,6 +375,12 @@ void haul_link_lose(struct haul_link *link, int err, const char *format, ...)
 /* The same after telling the other side why. */
 void haul_link_bye(struct haul_link *link, int err, const char *sentence);
 void haul_links_reap(struct haul_engine *engine);
+static inline bool haul_link_is_open(const struct haul_link *link)
+{
+    return link->state == HAUL_LINK_OPEN || link->state == HAUL_LINK_PLAIN;
+}
+/* Whether arrays that come with a way are read by rma. */
+bool haul_link_reads(const struct haul_link *link);
 /* Sends a frame without payload. */
 void haul_link_control(struct haul_link *link, const struct haul_wire_control *control);
 void haul_link_heartbeat(struct haul_link *link, uint64_t now_ns, uint64_t *next_ns);
@@ -397,6 +415,8 @@ void haul_credit_return(struct haul_message *message);
 int haul_op_create(struct haul_peer *peer, struct haul_dict *dict, enum haul_op_kind kind,
                    struct haul_op **op);
 void haul_op_unreference(struct haul_op *op);
+/* Gives the memory of its given arrays back to the pool. */
+void haul_op_free_given(struct haul_op *op);
 /* Frees one of engine->free_ops. */
 void haul_op_destroy(struct haul_op *op);
 /* Ends it, now or when the channel has given its arrays back. The first call decides the result. */
@@ -422,6 +442,10 @@ bool haul_transmit_pump(struct haul_link *link);
 int haul_transmit_fetch(struct haul_link *link, const struct haul_wire_control *fetch);
 void haul_transmit_ack(struct haul_link *link, const struct haul_wire_control *ack);
 void haul_transmit_cancel(struct haul_op *op, int err, const char *detail);
+/* The receiver will never hear of this op: its credit is ours again. */
+void haul_transmit_unannounce(struct haul_op *op);
+/* The peer does not look at what this message gave it any more. */
+void haul_transmit_release(struct haul_link *link, uint64_t seq);
 struct haul_op *haul_transmit_find(struct haul_link *link, uint64_t seq);
 
 /* ---- inbound.c: the receiver's side ------------------------------------------------------------ */
@@ -435,6 +459,8 @@ int haul_inbound_lend(struct haul_link *link, void *data, size_t bytes, void *to
 /* Ends the sender's op: with success, if it waits for that; or because no reply will come. Once. */
 void haul_inbound_acknowledge(struct haul_message *message);
 void haul_inbound_no_reply(struct haul_message *message);
+/* Tells the sender that its given arrays are its own again. Once. */
+void haul_inbound_release_given(struct haul_message *message);
 /* All its bytes may be here: completes and delivers. */
 void haul_inbound_progress(struct haul_message *message);
 /* Answers the sender with an error and drops it. */
@@ -456,6 +482,8 @@ void haul_inbox_close(struct haul_engine *engine, struct haul_inbox *inbox);
 struct haul_message *haul_message_create(struct haul_link *link);
 /* Gives memory, credit and references back; under the lock. */
 void haul_message_free(struct haul_message *message);
+/* Frames that the channel lent go back to it. */
+void haul_message_give_back(struct haul_message *message);
 /* Frees one of engine->free_messages. */
 void haul_message_destroy(struct haul_message *message);
 
@@ -464,8 +492,8 @@ void haul_message_destroy(struct haul_message *message);
 /* Finds a place for a new message: a posted destination, else the pool: now for its inline bytes, when
  * there is memory for the offered ones. */
 void haul_place_message(struct haul_message *message);
-/* One pool block for the arrays of one stream that have no memory yet. reserved: promised in advance. */
-int haul_place_in_pool(struct haul_message *message, bool offered, bool reserved);
+/* Copies a lent part that is not aligned for its type. */
+int haul_place_copy(struct haul_message *message, struct haul_array *array, const void *data);
 /* Tries those that wait. Returns whether one was placed. */
 bool haul_place_waiting(struct haul_engine *engine);
 void haul_place_inbox(struct haul_engine *engine, struct haul_inbox *inbox);
@@ -478,6 +506,8 @@ void haul_destination_post(struct haul_engine *engine, struct haul_inbox *inbox,
 void haul_destination_withdraw(struct haul_engine *engine, struct haul_destination *destination);
 /* Copies messages that were delivered to the inbox into posted rows. One that does not fit is refused. */
 void haul_destination_fill(struct haul_engine *engine, struct haul_inbox *inbox);
+/* A row's message is whole. */
+void haul_destination_filled(struct haul_message *message);
 /* A row's message was lost: the row is free again. */
 void haul_destination_vacate(struct haul_message *message);
 
@@ -508,8 +538,10 @@ static inline struct haul_engine *haul_context_engine(const struct haul_context 
 {
     return context->engine;
 }
-/* Ends listening and the server's peers; under the lock. */
+/* All three under the lock. shut ends listening and the server's peers. */
 void haul_server_shut(struct haul_server *server);
+void haul_server_retain(struct haul_server *server);
+void haul_server_release(struct haul_server *server);
 
 /* ---- peer.c, dict.c ---------------------------------------------------------------------------- */
 

@@ -40,8 +40,7 @@ struct haul_read {
 
 static bool by_rma(const struct haul_message *message, const struct haul_manifest_array *item)
 {
-    const struct haul_link *link = message->link;
-    return item->way_bytes > 0 && link->rma && !link->probing && !link->rma_failed;
+    return message->uses_rma && item->way_bytes > 0;
 }
 
 /* The next run of the stream, from `from` on, that has to come on the channel. */
@@ -58,7 +57,7 @@ static bool next_run(const struct haul_message *message, uint64_t from, uint64_t
         at += item->array.nbytes;
         if (at <= from || item->array.nbytes == 0)
             continue;
-        if (by_rma(message, item)) {
+        if (item->mapped || by_rma(message, item)) {
             if (*start != UINT64_MAX)
                 return true;
             continue;
@@ -188,7 +187,7 @@ static bool issue_reads(struct haul_message *message)
             haul_list_remove(&message->place_node); /* all are issued */
             return issued;
         }
-        if (!by_rma(message, item)) {
+        if (item->mapped || !by_rma(message, item)) {
             message->read_cursor.offset = item->array.nbytes;
             continue;
         }
@@ -197,6 +196,15 @@ static bool issue_reads(struct haul_message *message)
         issued = true;
     }
     return issued;
+}
+
+static uint64_t mapped_bytes(const struct haul_message *message)
+{
+    uint64_t bytes = 0;
+    for (uint32_t i = 0; i < message->manifest.count; i++)
+        if (message->manifest.arrays[i].mapped)
+            bytes += message->manifest.arrays[i].array.nbytes;
+    return bytes;
 }
 
 /* After a failed read and the end of the others: all of it again, on the channel. */
@@ -209,13 +217,12 @@ static void fetch_on_channel(struct haul_message *message)
     snprintf(link->peer->why, sizeof link->peer->why, "%s: a read failed",
              link->rma->provider->name);
     link->rma_failed = true;
+    message->uses_rma = false;
     haul_list_remove(&message->place_node);
-    if (link->receiving == message && link->receiving_stream) {
+    if (link->receiving == message && link->receiving_stream)
         link->receiving = NULL;
-        link->discarding = true;
-    }
     message->reads_failed = false;
-    message->stream_received = 0;
+    message->stream_received = mapped_bytes(message);
     message->fetch_end = 0;
     ask_next_run(message);
 }
@@ -283,7 +290,7 @@ void haul_fetch_queue(struct haul_message *message)
 {
     struct haul_engine *engine = message->engine;
     message->state = HAUL_MESSAGE_FETCHING;
-    if (message->manifest.offered_bytes > 0) {
+    if (message->stream_received < message->manifest.offered_bytes) {
         haul_list_append(&engine->fetching, &message->place_node);
         haul_fetch_schedule(engine);
     }
@@ -297,8 +304,9 @@ static void start(struct haul_message *message)
     message->fetch_active = true;
     message->link->last_turn = ++engine->fetch_turns;
     engine->fetches++;
-    engine->fetch_bytes_left += message->manifest.offered_bytes;
+    engine->fetch_bytes_left += message->manifest.offered_bytes - message->stream_received;
     message->fetch_end = 0;
+    message->uses_rma = haul_link_reads(message->link);
     haul_list_append(&engine->reading, &message->place_node);
     issue_reads(message);
     if (message->reads_failed && message->reads == 0)
@@ -355,17 +363,33 @@ static void measure(struct haul_engine *engine)
         haul_engine_timer(engine, now_ns + WINDOW_NS);
 }
 
+static size_t count_reading(struct haul_engine *engine)
+{
+    size_t count = 0;
+    HAUL_LIST_EACH(&engine->reading, node)
+    count++;
+    return count;
+}
+
+/* In rotation, always from the head: reads may end inside, and change the list. */
+static bool issue_reads_of_first(struct haul_engine *engine)
+{
+    if (haul_list_empty(&engine->reading))
+        return false;
+    struct haul_list *first = haul_list_pop(&engine->reading);
+    struct haul_message *message = HAUL_CONTAINER_OF(first, struct haul_message, place_node);
+    haul_list_append(&engine->reading, first);
+    bool issued = issue_reads(message);
+    if (message->state == HAUL_MESSAGE_FETCHING && message->reads_failed && message->reads == 0)
+        fetch_on_channel(message);
+    return issued;
+}
+
 bool haul_fetch_schedule(struct haul_engine *engine)
 {
     bool started = false;
-    HAUL_LIST_EACH(&engine->reading, node)
-    {
-        struct haul_message *message =
-            HAUL_CONTAINER_OF(node, struct haul_message, place_node);
-        started |= issue_reads(message);
-        if (message->reads_failed && message->reads == 0)
-            fetch_on_channel(message);
-    }
+    for (size_t left = count_reading(engine); left > 0; left--)
+        started |= issue_reads_of_first(engine);
     if (haul_list_empty(&engine->fetching))
         return started;
     measure(engine);

@@ -26,6 +26,7 @@ static const struct {
     [HAUL_FRAME_CANCEL] = {"CANCEL", 0, false, 8, HAUL_WIRE_CONTROL_BODY_MAX},
     [HAUL_FRAME_PING] = {"PING", 0, false, 8, HAUL_WIRE_CONTROL_BODY_MAX},
     [HAUL_FRAME_PONG] = {"PONG", 0, false, 8, HAUL_WIRE_CONTROL_BODY_MAX},
+    [HAUL_FRAME_RELEASE] = {"RELEASE", 0, false, 8, HAUL_WIRE_CONTROL_BODY_MAX},
 };
 
 const char *haul_frame_name(uint8_t type)

@@ -43,6 +43,15 @@ void haul_inbound_no_reply(struct haul_message *message)
         answer(message, HAUL_NO_REPLY, haul_error_sentence(HAUL_NO_REPLY));
 }
 
+void haul_inbound_release_given(struct haul_message *message)
+{
+    const struct haul_wire_control release = {.type = HAUL_FRAME_RELEASE,
+                                              .seq = message->manifest.seq};
+    if (message->release_due)
+        haul_link_control(message->link, &release);
+    message->release_due = false;
+}
+
 void haul_inbound_refuse(struct haul_message *message, int err, const char *detail)
 {
     if (message->manifest.flags & (HAUL_MESSAGE_WANTS_ACK | HAUL_MESSAGE_WANTS_REPLY))
@@ -58,10 +67,8 @@ void haul_inbound_refuse(struct haul_message *message, int err, const char *deta
 static void stop_receiving(struct haul_message *message)
 {
     struct haul_link *link = message->link;
-    if (link->receiving == message) {
+    if (link->receiving == message)
         link->receiving = NULL;
-        link->discarding = link->payload_left > 0;
-    }
 }
 
 void haul_inbound_drop(struct haul_message *message)
@@ -100,11 +107,18 @@ static bool is_whole(const struct haul_message *message)
            message->stream_received == message->manifest.offered_bytes && message->reads == 0;
 }
 
+static void leave_link(struct haul_message *message)
+{
+    haul_list_remove(&message->node);
+    message->state = HAUL_MESSAGE_DELIVERED;
+    HAUL_COUNT(message->peer, messages_received, 1);
+    HAUL_COUNT(message->peer, bytes_received, haul_message_bytes(message));
+}
+
 static void deliver_reply(struct haul_message *message)
 {
     struct haul_op *call = message->call;
-    haul_list_remove(&message->node);
-    message->state = HAUL_MESSAGE_DELIVERED;
+    leave_link(message);
     message->call = NULL;
     haul_inbound_acknowledge(message);
     if (call->state == HAUL_OP_OPEN) {
@@ -118,14 +132,10 @@ static void deliver_reply(struct haul_message *message)
 
 static void deliver(struct haul_message *message)
 {
-    struct haul_destination *destination = message->destination;
-    haul_list_remove(&message->node);
-    message->state = HAUL_MESSAGE_DELIVERED;
+    leave_link(message);
     HAUL_COUNT(message->peer, messages_unreleased, 1);
-    if (destination) {
-        haul_inbound_acknowledge(message);
-        destination->whole++;
-        haul_engine_changed(message->engine);
+    if (message->destination) {
+        haul_destination_filled(message);
         return;
     }
     struct haul_inbox *inbox = message->link->inbox;
@@ -163,8 +173,8 @@ void haul_inbound_progress(struct haul_message *message)
         haul_fetch_end(message);
         haul_list_remove(&message->place_node);
         message->state = HAUL_MESSAGE_WHOLE;
-        HAUL_COUNT(message->peer, messages_received, 1);
-        HAUL_COUNT(message->peer, bytes_received, haul_message_bytes(message));
+        if (message->mapping_count == 0)
+            haul_inbound_release_given(message);
         if (message->call) {
             deliver_reply(message);
             return;
@@ -181,7 +191,6 @@ static void expect_payload(struct haul_link *link, struct haul_message *message,
     link->payload_left = bytes;
     link->receiving = bytes > 0 ? message : NULL;
     link->receiving_stream = stream;
-    link->discarding = bytes > 0 && !message;
 }
 
 /* Joins a reply with the call that waits for it. */
@@ -210,6 +219,8 @@ static int accept_manifest(struct haul_link *link, struct haul_message *message,
     char detail[HAUL_DETAIL_MAX];
     snprintf(detail, sizeof detail, "%s", err ? haul_error_detail() : "");
     expect_payload(link, message, false, manifest->inline_bytes);
+    for (uint32_t i = 0; i < manifest->count; i++)
+        message->release_due |= manifest->arrays[i].given;
     if (link->state != HAUL_LINK_PLAIN) {
         if (manifest->seq <= link->last_seq)
             return haul_fail(HAUL_PROTOCOL, "a message out of sequence");
@@ -381,7 +392,6 @@ static int payload_arrived(struct haul_link *link, uint64_t n)
     if (link->payload_left > 0)
         return 0;
     link->receiving = NULL;
-    link->discarding = false;
     if (message)
         haul_inbound_progress(message);
     return link->state == HAUL_LINK_LOST ? HAUL_PEER_LOST : 0;
@@ -431,9 +441,8 @@ static int take_part(struct haul_link *link, void *data, size_t bytes, bool *kep
         HAUL_COUNT(link->peer, bytes_lent, bytes);
         return 0;
     }
-    int err = item->array.data ? 0 : haul_place_in_pool(message, link->receiving_stream, true);
-    if (err)
-        return err;
+    if (!item->array.data)
+        return haul_place_copy(message, &item->array, data);
     memcpy(item->array.data, data, bytes);
     HAUL_COUNT(link->peer, bytes_copied, bytes);
     return 0;

@@ -38,7 +38,7 @@ struct haul_link *haul_link_create(struct haul_engine *engine, struct haul_peer 
     link->next_seq = 1;
     link->message_max = UINT64_MAX;
     struct haul_list *lists[] = {&link->waiting, &link->open,    &link->transmitting,
-                                 &link->inbound, &link->replies, &link->sending_node};
+                                 &link->kept,    &link->inbound, &link->replies, &link->sending_node};
     for (size_t i = 0; i < HAUL_COUNT_OF(lists); i++)
         haul_list_init(lists[i]);
     haul_list_append(&engine->links, &link->node);
@@ -108,6 +108,8 @@ static void fail_ops(struct haul_link *link, int err, const char *detail)
     struct haul_peer *peer = link->peer;
     while (!haul_list_empty(&link->open))
         haul_op_end(first_op(&link->open), err, detail);
+    while (!haul_list_empty(&link->kept))
+        haul_transmit_release(link, first_op(&link->kept)->seq);
     /* Nothing of those that wait was sent: a peer that dials sends them on its next connection. */
     while (!haul_list_empty(&link->waiting)) {
         struct haul_op *op = first_op(&link->waiting);
@@ -166,7 +168,7 @@ void haul_link_lose(struct haul_link *link, int err, const char *format, ...)
     va_start(arguments, format);
     vsnprintf(detail, sizeof detail, format, arguments);
     va_end(arguments);
-    bool was_open = link->state == HAUL_LINK_OPEN || link->state == HAUL_LINK_PLAIN;
+    bool was_open = haul_link_is_open(link);
     link->state = HAUL_LINK_LOST;
     haul_log(err == HAUL_CLOSED || peer->dials ? HAUL_LOG_DEBUG : HAUL_LOG_INFO, "%s", detail);
     if (was_open) {
@@ -212,6 +214,11 @@ void haul_links_reap(struct haul_engine *engine)
             link->transport->provider->channel->disconnect(conn, link->flush);
         haul_link_release(link);
     }
+}
+
+bool haul_link_reads(const struct haul_link *link)
+{
+    return link->rma && !link->probing && !link->rma_failed;
 }
 
 /* ---- Frames ---------------------------------------------------------------------------------- */
@@ -264,6 +271,9 @@ static int dispatch_control(struct haul_link *link, const uint8_t *header, size_
         return 0;
     case HAUL_FRAME_CANCEL:
         haul_inbound_cancel(link, control.seq);
+        return 0;
+    case HAUL_FRAME_RELEASE:
+        haul_transmit_release(link, control.seq);
         return 0;
     case HAUL_FRAME_PING:
         control.type = HAUL_FRAME_PONG;

@@ -15,6 +15,7 @@ enum {
     /* flags */
     ENTRY_FORTRAN = 1,
     ENTRY_OFFERED = 2,
+    ENTRY_GIVEN = 4,
 };
 
 /* ---- Encode ---------------------------------------------------------------------------------- */
@@ -62,7 +63,7 @@ static uint8_t *encode_entry(const struct haul_manifest_array *entry, uint8_t *t
     to[0] = (uint8_t)array->dtype;
     to[1] = (uint8_t)array->ndim;
     to[2] = (uint8_t)((array->flags & HAUL_FORTRAN ? ENTRY_FORTRAN : 0) |
-                      (entry->offered ? ENTRY_OFFERED : 0));
+                      (entry->offered ? ENTRY_OFFERED : 0) | (entry->given ? ENTRY_GIVEN : 0));
     to[3] = (uint8_t)key_bytes;
     haul_put_u32(to + 4, array->itemsize);
     haul_put_u64(to + 8, array->nbytes);
@@ -225,7 +226,7 @@ static int split_entry(const uint8_t **at, const uint8_t *end, uint32_t position
 static int check_zeros(const struct entry_parts *parts, uint32_t position)
 {
     const uint8_t *end = parts->text + parts->key_bytes + parts->description_bytes;
-    if (parts->fixed[2] & ~(ENTRY_FORTRAN | ENTRY_OFFERED) ||
+    if (parts->fixed[2] & ~(ENTRY_FORTRAN | ENTRY_OFFERED | ENTRY_GIVEN) ||
         haul_get_u16(parts->fixed + 18) != 0 ||
         !haul_all_zero(end, (size_t)(parts->records.at - end)))
         return haul_fail(HAUL_PROTOCOL,
@@ -319,8 +320,16 @@ static int decode_entry(struct haul_manifest_array *entry, struct entry_parts *p
                          haul_array_format(array, type, sizeof(type)), array->nbytes);
     }
     entry->offered = (parts->fixed[2] & ENTRY_OFFERED) != 0;
+    entry->given = (parts->fixed[2] & ENTRY_GIVEN) != 0;
+    entry->mapped = false;
     entry->way_bytes = 0;
-    return decode_entry_records(entry, &parts->records);
+    int err = decode_entry_records(entry, &parts->records);
+    if (err == 0 && entry->given && entry->way_bytes == 0) {
+        char key[HAUL_KEY_TEXT_BYTES];
+        return haul_fail(HAUL_PROTOCOL, "array '%s' is given, but does not say how it is read by rma",
+                         haul_key_format(array->key, key));
+    }
+    return err;
 }
 
 static int decode_entries(struct haul_manifest *manifest, const uint8_t *at, const uint8_t *end,
@@ -464,6 +473,15 @@ int haul_manifest_decode(struct haul_manifest *manifest, const uint8_t *header, 
                          total, message_max);
     manifest->count = count;
     return 0;
+}
+
+uint64_t haul_manifest_prepaid_bytes(const struct haul_manifest *manifest)
+{
+    uint64_t bytes = 0;
+    for (uint32_t i = 0; i < manifest->count; i++)
+        if (!manifest->arrays[i].offered)
+            bytes += haul_prepaid_array_bytes(&manifest->arrays[i].array);
+    return bytes;
 }
 
 void haul_manifest_clear(struct haul_manifest *manifest)

@@ -22,6 +22,10 @@ struct haul_message *haul_message_create(struct haul_link *link)
                                      .link = link,
                                      .peer = haul_peer_reference(link->peer),
                                      .manifest = message->manifest,
+                                     .mappings = message->mappings,
+                                     .mapping_capacity = message->mapping_capacity,
+                                     .copies = message->copies,
+                                     .copy_capacity = message->copy_capacity,
                                      .lent = message->lent,
                                      .lent_capacity = message->lent_capacity};
     haul_list_init(&message->node);
@@ -34,15 +38,24 @@ struct haul_message *haul_message_create(struct haul_link *link)
 void haul_message_destroy(struct haul_message *message)
 {
     haul_manifest_clear(&message->manifest);
+    free(message->mappings);
     free(message->lent);
+    free(message->copies);
     free(message);
+}
+
+void haul_message_give_back(struct haul_message *message)
+{
+    struct haul_transport *transport = message->link->transport;
+    for (size_t i = 0; i < message->lent_count; i++)
+        transport->provider->channel->give_back(transport->channel, message->lent[i]);
+    message->lent_count = 0;
 }
 
 void haul_message_free(struct haul_message *message)
 {
     struct haul_engine *engine = message->engine;
     struct haul_link *link = message->link;
-    struct haul_transport *transport = link->transport;
     haul_list_remove(&message->node);
     haul_list_remove(&message->place_node);
     if (message->destination)
@@ -51,8 +64,12 @@ void haul_message_free(struct haul_message *message)
         haul_block_release(message->inline_block);
     if (message->offered_block)
         haul_block_release(message->offered_block);
-    for (size_t i = 0; i < message->lent_count; i++)
-        transport->provider->channel->give_back(transport->channel, message->lent[i]);
+    for (size_t i = 0; i < message->copy_count; i++)
+        haul_block_release(message->copies[i]);
+    haul_message_give_back(message);
+    for (size_t i = 0; i < message->mapping_count; i++)
+        link->rma->provider->rma->unmap(message->mappings[i]);
+    haul_inbound_release_given(message);
     engine->lent_bytes -= message->lent_bytes;
     if (message->lent_bytes)
         atomic_store(&engine->pool_released, true);
@@ -133,8 +150,6 @@ int haul_reply(struct haul_message *message, struct haul_dict *dict, int64_t tim
     if (!err) {
         haul_transmit_start(op);
         err = haul_op_complete(op, timeout_ns, NULL);
-        if (err == HAUL_TIMEOUT || err == HAUL_INTERRUPTED)
-            message->answered = false; /* it was taken back: try again, or release */
     }
     haul_engine_leave(message->engine);
     return err;

@@ -99,7 +99,7 @@ int haul_op_create(struct haul_peer *peer, struct haul_dict *dict, enum haul_op_
     op->collected = true;
     op->result = 0;
     op->detail[0] = '\0';
-    op->waits_for_credit = op->offered_rma = op->cancelling = false;
+    op->waits_for_credit = op->offered_rma = op->cancelling = op->gives = op->released = false;
     op->reply = NULL;
     op->transfer = 0;
     op->send_offset = op->send_end = 0;
@@ -146,6 +146,22 @@ static uint64_t array_bytes(const struct haul_op *op)
     return op->manifest.inline_bytes + op->manifest.offered_bytes;
 }
 
+void haul_op_free_given(struct haul_op *op)
+{
+    while (!haul_list_empty(&op->given))
+        haul_dict_entry_free(
+            HAUL_CONTAINER_OF(haul_list_pop(&op->given), struct haul_dict_entry, node));
+}
+
+/* Given arrays that the peer may still look at stay with the link until RELEASE or its end. */
+static bool keep_given(struct haul_op *op)
+{
+    if (!op->gives || op->released || !op->link || op->link->state != HAUL_LINK_OPEN)
+        return false;
+    haul_list_append(&op->link->kept, &op->node);
+    return true;
+}
+
 static void finish(struct haul_op *op)
 {
     struct haul_engine *engine = op->engine;
@@ -155,9 +171,9 @@ static void finish(struct haul_op *op)
     op->dict->in_flight--;
     haul_dict_unreference(op->dict);
     op->dict = NULL;
-    while (!haul_list_empty(&op->given))
-        haul_dict_entry_free(
-            HAUL_CONTAINER_OF(haul_list_pop(&op->given), struct haul_dict_entry, node));
+    bool kept = keep_given(op);
+    if (!kept)
+        haul_op_free_given(op);
     HAUL_COUNT(peer, ops_under_way, UINT64_MAX); /* less one */
     if (op->result)
         HAUL_COUNT(peer, ops_failed, 1);
@@ -171,7 +187,8 @@ static void finish(struct haul_op *op)
         haul_link_release(op->link);
     op->link = NULL;
     haul_engine_changed(engine);
-    haul_op_unreference(op);
+    if (!kept)
+        haul_op_unreference(op);
 }
 
 static bool in_channel(const struct haul_op *op)
@@ -184,10 +201,13 @@ static void recall(struct haul_op *op, struct haul_parcel *parcel)
     struct haul_link *link = op->link;
     if (!parcel->in_channel || !link->conn)
         return;
-    if (link->transport->provider->channel->recall(link->conn, parcel)) {
-        parcel->in_channel = false;
-        haul_link_release(link);
-    }
+    enum haul_recall recalled = link->transport->provider->channel->recall(link->conn, parcel);
+    if (recalled == HAUL_RECALL_NOT)
+        return;
+    if (recalled == HAUL_RECALL_DROPPED && parcel == &op->announcement)
+        haul_transmit_unannounce(op);
+    parcel->in_channel = false;
+    haul_link_release(link);
 }
 
 void haul_op_end(struct haul_op *op, int err, const char *detail)
@@ -277,10 +297,11 @@ int haul_op_complete(struct haul_op *op, int64_t timeout_ns, struct haul_message
                               haul_deadline_ns(timeout_ns));
     if (op->state == HAUL_OP_FINISHED)
         err = op->result ? haul_fail_with(op->result, op->detail) : 0;
-    else if (err == HAUL_TIMEOUT || err == HAUL_INTERRUPTED)
+    else if (err != HAUL_CLOSED)
         err = ended_early(op, err);
     else
-        haul_fail(err, "the context was closed");
+        err = haul_fail(HAUL_BORROWED, "the context was closed while the provider still holds the "
+                                       "arrays: wait with haul_dict_wait() before you touch them");
     if (!err && reply) {
         *reply = op->reply;
         op->reply = NULL;

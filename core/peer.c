@@ -253,8 +253,7 @@ bool haul_peer_connected(const struct haul_peer *peer)
 {
     if (haul_engine_enter(peer->engine))
         return false;
-    bool connected = peer->link && (peer->link->state == HAUL_LINK_OPEN ||
-                                    peer->link->state == HAUL_LINK_PLAIN);
+    bool connected = peer->link && haul_link_is_open(peer->link);
     haul_engine_leave(peer->engine);
     return connected;
 }

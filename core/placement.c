@@ -26,7 +26,8 @@ static bool lacks_memory(const struct haul_manifest_array *item, bool offered)
     return item->offered == offered && !item->array.data && item->array.nbytes > 0;
 }
 
-int haul_place_in_pool(struct haul_message *message, bool offered, bool reserved)
+/* One pool block for the arrays of one stream that have no memory yet. reserved: promised in advance. */
+static int place_in_pool(struct haul_message *message, bool offered, bool reserved)
 {
     struct haul_manifest *manifest = &message->manifest;
     struct haul_block *block;
@@ -50,12 +51,43 @@ int haul_place_in_pool(struct haul_message *message, bool offered, bool reserved
     return 0;
 }
 
+static int keep_copy(struct haul_message *message, struct haul_block *block)
+{
+    if (message->copy_count == message->copy_capacity) {
+        size_t capacity = message->copy_capacity + 8;
+        struct haul_block **copies = realloc(message->copies, capacity * sizeof *copies);
+        if (!copies)
+            return haul_fail(HAUL_NO_MEMORY, "no memory to keep a part");
+        message->copies = copies;
+        message->copy_capacity = capacity;
+    }
+    message->copies[message->copy_count++] = block;
+    return 0;
+}
+
+int haul_place_copy(struct haul_message *message, struct haul_array *array, const void *data)
+{
+    struct haul_block *block;
+    int err = haul_pool_alloc(message->engine->pool, (size_t)array->nbytes, HAUL_POOL_RESERVED,
+                              &block);
+    if (err)
+        return err;
+    err = keep_copy(message, block);
+    if (err) {
+        haul_block_release(block);
+        return err;
+    }
+    array->data = memcpy(block->data, data, (size_t)array->nbytes);
+    HAUL_COUNT(message->peer, bytes_copied, array->nbytes);
+    return 0;
+}
+
 /* Whether its offered bytes will come in frames that the channel lends, and not by rma. */
 static bool comes_in_frames(const struct haul_message *message)
 {
     if (!lends(message->link))
         return false;
-    for (uint32_t i = 0; i < message->manifest.count && message->link->rma; i++)
+    for (uint32_t i = 0; i < message->manifest.count && haul_link_reads(message->link); i++)
         if (message->manifest.arrays[i].way_bytes > 0)
             return false;
     return true;
@@ -77,6 +109,55 @@ static int reserve_lent(struct haul_message *message)
     return 0;
 }
 
+static bool keep_mapping(struct haul_message *message, void *mapping)
+{
+    if (message->mapping_count == message->mapping_capacity) {
+        size_t capacity = message->mapping_capacity + 8;
+        void **mappings = realloc(message->mappings, capacity * sizeof *mappings);
+        if (!mappings)
+            return false;
+        message->mappings = mappings;
+        message->mapping_capacity = capacity;
+    }
+    message->mappings[message->mapping_count++] = mapping;
+    return true;
+}
+
+/* Given arrays are looked at in place, where the path can: they need no memory and no transfer. */
+static void map_given(struct haul_message *message)
+{
+    struct haul_link *link = message->link;
+    if (!haul_link_reads(link) || !link->rma->provider->rma->map)
+        return;
+    const struct haul_rma_ops *ops = link->rma->provider->rma;
+    for (uint32_t i = 0; i < message->manifest.count; i++) {
+        struct haul_manifest_array *item = &message->manifest.arrays[i];
+        const void *data;
+        void *mapping;
+        if (!item->given || item->mapped ||
+            ops->map(link->rma_peer, item->way, item->way_bytes, (size_t)item->array.nbytes, &data,
+                     &mapping))
+            continue;
+        if (!keep_mapping(message, mapping)) {
+            ops->unmap(mapping);
+            continue;
+        }
+        item->array.data = (void *)(uintptr_t)data;
+        item->mapped = true;
+        message->stream_received += item->array.nbytes;
+        HAUL_COUNT(message->peer, bytes_mapped, item->array.nbytes);
+    }
+}
+
+static int place_offered(struct haul_message *message)
+{
+    map_given(message);
+    if (message->stream_received == message->manifest.offered_bytes)
+        return 0;
+    return comes_in_frames(message) ? reserve_lent(message)
+                                    : place_in_pool(message, true, false);
+}
+
 static void note_pool_wait(struct haul_message *message)
 {
     struct haul_engine *engine = message->engine;
@@ -96,8 +177,7 @@ bool haul_place_waiting(struct haul_engine *engine)
     while (!haul_list_empty(&engine->placing)) {
         struct haul_message *message =
             HAUL_LIST_FIRST(&engine->placing, struct haul_message, place_node);
-        int err = comes_in_frames(message) ? reserve_lent(message)
-                                           : haul_place_in_pool(message, true, false);
+        int err = place_offered(message);
         if (err == HAUL_NO_MEMORY) {
             note_pool_wait(message);
             return placed;
@@ -205,43 +285,58 @@ static void occupy(struct haul_destination *destination, struct haul_message *me
     }
     release_block(&message->inline_block);
     release_block(&message->offered_block);
+    while (message->copy_count > 0)
+        haul_block_release(message->copies[--message->copy_count]);
+    haul_message_give_back(message);
     destination->message[row] = message;
     destination->claimed++;
     message->destination = destination;
     message->row = row;
 }
 
-/* Places a message in a destination. Returns whether it is gone from where it waited. */
-static bool claim(struct haul_destination *destination, struct haul_message *message)
+/* Places a message in a destination, or refuses it. */
+static void claim(struct haul_destination *destination, struct haul_message *message)
 {
     if (check_fit(destination, message)) {
         haul_inbound_refuse(message, HAUL_REFUSED, haul_error_detail());
-        return true;
+        return;
     }
     occupy(destination, message);
     haul_list_remove(&message->place_node);
     haul_fetch_queue(message);
-    return true;
 }
 
-static bool place_by_name(struct haul_message *message)
+/* The destination that a message may go to now, or NULL. */
+static struct haul_destination *destination_for(const struct haul_message *message)
 {
     struct haul_inbox *inbox = message->link->inbox;
-    if (message->call || inbox->placement != HAUL_PLACE_NAMED)
-        return false;
-    struct haul_destination *destination = free_destination(inbox);
-    return destination && may_claim(message) && claim(destination, message);
+    if (message->call || inbox->placement != HAUL_PLACE_NAMED || !may_claim(message))
+        return NULL;
+    return free_destination(inbox);
+}
+
+/* Behind the replies that wait already, before everything else. */
+static void queue_reply(struct haul_engine *engine, struct haul_message *reply)
+{
+    struct haul_list *before = engine->placing.next;
+    while (before != &engine->placing &&
+           HAUL_CONTAINER_OF(before, struct haul_message, place_node)->call)
+        before = before->next;
+    haul_list_append(before, &reply->place_node); /* in front of `before` */
 }
 
 void haul_place_message(struct haul_message *message)
 {
     struct haul_engine *engine = message->engine;
     struct haul_inbox *inbox = message->link->inbox;
-    if (place_by_name(message))
+    struct haul_destination *destination = destination_for(message);
+    if (destination) {
+        claim(destination, message);
         return;
+    }
     int err = 0;
     if (message->manifest.inline_bytes > 0 && !lends(message->link))
-        err = haul_place_in_pool(message, false, true);
+        err = place_in_pool(message, false, true);
     if (err) {
         haul_inbound_refuse(message, err, haul_error_detail());
         return;
@@ -249,7 +344,7 @@ void haul_place_message(struct haul_message *message)
     if (message->manifest.offered_bytes == 0) {
         haul_fetch_queue(message);
     } else if (message->call) {
-        haul_list_prepend(&engine->placing, &message->place_node);
+        queue_reply(engine, message);
         haul_place_waiting(engine);
     } else if (inbox->placement == HAUL_PLACE_POOL) {
         haul_list_append(&engine->placing, &message->place_node);
@@ -259,27 +354,29 @@ void haul_place_message(struct haul_message *message)
     }
 }
 
-void haul_place_inbox(struct haul_engine *engine, struct haul_inbox *inbox)
+/* The first of those that wait for a destination that may have one now. */
+static struct haul_message *next_unplaced(struct haul_inbox *inbox)
 {
-    bool moved = false;
     HAUL_LIST_EACH(&inbox->unplaced, node)
     {
-        struct haul_message *message =
-            HAUL_CONTAINER_OF(node, struct haul_message, place_node);
-        if (inbox->placement == HAUL_PLACE_POOL) {
-            haul_list_remove(node);
-            haul_list_append(&engine->placing, node);
-            moved = true;
-            continue;
-        }
-        struct haul_destination *destination = free_destination(inbox);
-        if (!destination)
-            break;
-        if (may_claim(message))
-            claim(destination, message);
+        struct haul_message *message = HAUL_CONTAINER_OF(node, struct haul_message, place_node);
+        if (destination_for(message))
+            return message;
     }
-    if (moved)
+    return NULL;
+}
+
+void haul_place_inbox(struct haul_engine *engine, struct haul_inbox *inbox)
+{
+    struct haul_message *message;
+    if (inbox->placement == HAUL_PLACE_POOL && !haul_list_empty(&inbox->unplaced)) {
+        while (!haul_list_empty(&inbox->unplaced))
+            haul_list_append(&engine->placing, haul_list_pop(&inbox->unplaced));
         haul_place_waiting(engine);
+    }
+    /* Placing one may deliver, refuse or place others: the search begins anew each time. */
+    while ((message = next_unplaced(inbox)))
+        claim(free_destination(inbox), message);
 }
 
 void haul_place_by(struct haul_engine *engine, struct haul_inbox *inbox,
@@ -303,6 +400,14 @@ void haul_destination_post(struct haul_engine *engine, struct haul_inbox *inbox,
     haul_place_inbox(engine, inbox);
 }
 
+void haul_destination_filled(struct haul_message *message)
+{
+    haul_inbound_acknowledge(message);
+    haul_credit_return(message); /* what it holds is the user's memory */
+    message->destination->whole++;
+    haul_engine_changed(message->engine);
+}
+
 void haul_destination_fill(struct haul_engine *engine, struct haul_inbox *inbox)
 {
     struct haul_destination *destination;
@@ -310,15 +415,14 @@ void haul_destination_fill(struct haul_engine *engine, struct haul_inbox *inbox)
         struct haul_message *message =
             HAUL_CONTAINER_OF(haul_list_pop(&inbox->messages), struct haul_message, node);
         engine->queued_messages--;
-        haul_engine_changed(engine);
         if (check_fit(destination, message)) {
             haul_inbound_refuse(message, HAUL_REFUSED, haul_error_detail());
-            continue;
+        } else {
+            occupy(destination, message);
+            haul_destination_filled(message);
         }
-        occupy(destination, message);
-        destination->whole++;
-        haul_inbound_acknowledge(message);
     }
+    haul_engine_changed(engine);
 }
 
 void haul_destination_vacate(struct haul_message *message)
@@ -332,70 +436,87 @@ void haul_destination_vacate(struct haul_message *message)
         haul_place_inbox(message->engine, destination->inbox);
 }
 
+/* A row of a posted destination, looked at anew after each wait: its message may be freed meanwhile. */
+struct row {
+    const struct haul_destination *destination;
+    size_t index;
+};
+
 static bool has_no_reads(void *arg)
 {
-    return ((struct haul_message *)arg)->reads == 0;
+    const struct row *row = arg;
+    const struct haul_message *message = row->destination->message[row->index];
+    return !message || message->reads == 0;
 }
 
-/* Ends what an rma peer may still write into the destination. */
-static void end_reads(struct haul_engine *engine, struct haul_message *message)
+/* Ends what an rma peer may still write into a row. */
+static void end_reads(struct haul_engine *engine, struct haul_destination *destination,
+                      size_t index)
 {
-    struct haul_link *link = message->link;
+    struct row row = {destination, index};
+    struct haul_message *message = destination->message[index];
     if (message->reads == 0)
         return;
     message->state = HAUL_MESSAGE_PLACING; /* no further read is issued */
-    link->rma->provider->rma->fence(link->rma_peer);
-    haul_drive_wait(&engine->drive, has_no_reads, message, UINT64_MAX);
+    message->link->rma->provider->rma->fence(message->link->rma_peer);
+    haul_drive_wait(&engine->drive, has_no_reads, &row, UINT64_MAX);
 }
 
-/* Takes a message that is not whole out of its row: what has come of its inline bytes moves to the pool,
- * its offered bytes will be fetched anew. */
-static void evict(struct haul_engine *engine, struct haul_message *message)
+/* Moves what has come of the inline bytes from a row to the pool. */
+static int move_inline(struct haul_message *message)
 {
     struct haul_manifest *manifest = &message->manifest;
-    struct haul_destination *destination = message->destination;
-    end_reads(engine, message);
-    if (message->destination != destination)
-        return; /* its peer was lost meanwhile */
-    haul_fetch_end(message);
-    haul_list_remove(&message->place_node);
-    if (message->link->receiving == message && message->link->receiving_stream) {
-        message->link->receiving = NULL;
-        message->link->discarding = true;
-    }
-    struct haul_message old = *message;
-    void **from = NULL;
-    if (manifest->inline_bytes > 0)
-        from = malloc(manifest->count * sizeof *from);
+    void **from = malloc(HAUL_MAX(manifest->count, 1u) * sizeof *from);
+    if (!from)
+        return haul_fail(HAUL_NO_MEMORY, "no memory to take a message back from a receive");
     for (uint32_t i = 0; i < manifest->count; i++) {
-        if (from)
-            from[i] = manifest->arrays[i].array.data;
+        from[i] = manifest->arrays[i].array.data;
         manifest->arrays[i].array.data = NULL;
     }
-    int err = manifest->inline_bytes > 0
-                  ? from ? haul_place_in_pool(message, false, true) : HAUL_NO_MEMORY
-                  : 0;
-    struct haul_cursor received = {0, 0};
-    uint64_t left = err ? 0 : old.inline_received;
-    while (left > 0) {
-        struct haul_manifest_array *item = haul_cursor_array(manifest, &received, false);
-        uint64_t n = HAUL_MIN(item->array.nbytes, left);
-        memcpy(item->array.data, from[received.index], (size_t)n);
-        HAUL_COUNT(message->peer, bytes_copied, n);
-        received.offset += n;
-        left -= n;
+    int err = manifest->inline_bytes > 0 ? place_in_pool(message, false, true) : 0;
+    struct haul_cursor at = {0, 0};
+    for (uint64_t left = err ? 0 : message->inline_received; left > 0;) {
+        struct haul_manifest_array *item = haul_cursor_array(manifest, &at, false);
+        uint64_t bytes = HAUL_MIN(item->array.nbytes, left);
+        memcpy(item->array.data, from[at.index], (size_t)bytes);
+        HAUL_COUNT(message->peer, bytes_copied, bytes);
+        at.offset += bytes;
+        left -= bytes;
     }
     free(from);
-    destination->message[message->row] = NULL;
-    destination->claimed--;
-    message->destination = NULL;
+    return err;
+}
+
+/* Nothing of its offered bytes counts as received: they will be fetched anew. */
+static void forget_stream(struct haul_message *message)
+{
+    struct haul_link *link = message->link;
+    haul_fetch_end(message);
+    haul_list_remove(&message->place_node);
+    if (link->receiving == message && link->receiving_stream)
+        link->receiving = NULL;
     message->stream_received = 0;
     message->read_cursor = (struct haul_cursor){0, 0};
     message->reads_failed = false; /* they were fenced, which is no fault of the path */
     message->state = HAUL_MESSAGE_PLACING;
+}
+
+/* Takes a message that was not delivered out of its row; it is placed anew, elsewhere. */
+static void evict(struct haul_engine *engine, struct haul_message *message)
+{
+    struct haul_destination *destination = message->destination;
+    size_t row = message->row;
+    end_reads(engine, destination, row);
+    if (!destination->message[row])
+        return; /* its peer was lost meanwhile */
+    forget_stream(message);
+    int err = move_inline(message);
+    destination->message[row] = NULL;
+    destination->claimed--;
+    message->destination = NULL;
     if (err)
-        haul_inbound_refuse(message, err, "no memory for a message that was taken back from a receive");
-    else if (manifest->offered_bytes > 0)
+        haul_inbound_refuse(message, err, haul_error_detail());
+    else if (message->manifest.offered_bytes > 0)
         haul_list_append(&message->link->inbox->unplaced, &message->place_node);
     else
         haul_fetch_queue(message);

@@ -60,6 +60,15 @@ static void offer(struct haul_op *op, struct haul_manifest_array *item, struct h
     op->offered_rma = true;
 }
 
+/* Whether the array came to the op by haul_dict_give(). */
+static bool is_given(const struct haul_op *op, const struct haul_array *array)
+{
+    HAUL_LIST_EACH(&op->given, node)
+    if (HAUL_CONTAINER_OF(node, struct haul_dict_entry, node)->array.data == array->data)
+        return true;
+    return false;
+}
+
 /* The pool block that holds an array of the op, or NULL: the user's memory. */
 static struct haul_block *block_of(const struct haul_op *op, const struct haul_array *array)
 {
@@ -78,22 +87,25 @@ static struct haul_block *block_of(const struct haul_op *op, const struct haul_a
 void haul_plan(struct haul_op *op)
 {
     struct haul_manifest *manifest = &op->manifest;
-    uint64_t total = 0;
+    uint64_t total = 0, taken = 0;
     for (uint32_t i = 0; i < manifest->count; i++)
-        total += manifest->arrays[i].array.nbytes;
+        total += haul_prepaid_array_bytes(&manifest->arrays[i].array);
     uint64_t room = inline_room(op, total);
     manifest->inline_bytes = manifest->offered_bytes = 0;
     haul_plan_undo(op);
+    op->gives = op->offered_rma = false;
     for (uint32_t i = 0; i < manifest->count; i++) {
         struct haul_manifest_array *item = &manifest->arrays[i];
         item->way_bytes = 0;
-        item->offered = item->array.nbytes > room - manifest->inline_bytes;
-        if (!item->offered)
-            manifest->inline_bytes += item->array.nbytes;
-        else
-            manifest->offered_bytes += item->array.nbytes;
+        item->given = false;
+        uint64_t bytes = haul_prepaid_array_bytes(&item->array);
+        item->offered = bytes > room - taken;
+        taken += item->offered ? 0 : bytes;
+        *(item->offered ? &manifest->offered_bytes : &manifest->inline_bytes) += item->array.nbytes;
         if (item->offered && op->link->rma && !op->link->probing)
             offer(op, item, block_of(op, &item->array));
+        item->given = item->way_bytes > 0 && is_given(op, &item->array);
+        op->gives |= item->given;
     }
 }
 

@@ -33,6 +33,16 @@ struct plugin {
 static pthread_mutex_t plugins_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct haul_list plugins = {&plugins, &plugins};
 
+void haul_plugins_lock(void)
+{
+    pthread_mutex_lock(&plugins_lock);
+}
+
+void haul_plugins_unlock(void)
+{
+    pthread_mutex_unlock(&plugins_lock);
+}
+
 static const char *built_in_file = "built in";
 
 static bool descriptor_is_sound(const struct haul_provider *provider, char *reason, size_t size)

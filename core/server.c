@@ -19,6 +19,11 @@ static void warn_if_open_to_all(const struct haul_address *address)
                  address->text);
 }
 
+void haul_server_retain(struct haul_server *server)
+{
+    server->references++;
+}
+
 static void free_server(struct haul_server *server)
 {
     if (server->route)
@@ -43,6 +48,7 @@ int haul_listen(struct haul_context *context, const char *address, struct haul_s
         free(listener);
         return haul_fail(HAUL_NO_MEMORY, "no memory for a server");
     }
+    made->references = 1;
     made->engine = engine;
     made->listener = listener;
     made->transport = &engine->transports[0];
@@ -101,17 +107,27 @@ void haul_server_shut(struct haul_server *server)
     haul_list_remove(&server->node);
 }
 
+void haul_server_release(struct haul_server *server)
+{
+    struct haul_engine *engine = server->engine;
+    if (--server->references > 0)
+        return;
+    haul_inbox_close(engine, &server->inbox); /* what the end of the links has delivered */
+    free_server(server);
+    haul_engine_release(engine);
+}
+
 void haul_server_close(struct haul_server *server)
 {
     if (!server || server->engine->inherited)
         return;
     struct haul_engine *engine = server->engine;
+    haul_engine_retain(engine);
     haul_drive_enter(&engine->drive);
     haul_server_shut(server);
-    haul_inbox_close(engine, &server->inbox); /* what the end of the links has delivered */
-    haul_links_reap(engine);                  /* links point to the server */
+    haul_links_reap(engine); /* links point to the server */
+    haul_server_release(server);
     haul_drive_leave(&engine->drive);
-    free_server(server);
     haul_engine_release(engine);
 }
 
@@ -123,7 +139,7 @@ size_t haul_server_peers(struct haul_server *server, struct haul_peer **peers, s
     HAUL_LIST_EACH(&server->engine->links, node)
     {
         struct haul_link *link = HAUL_CONTAINER_OF(node, struct haul_link, node);
-        if (link->server != server || link->state != HAUL_LINK_OPEN)
+        if (link->server != server || !haul_link_is_open(link))
             continue;
         if (count < max)
             peers[count] = haul_peer_retain(link->peer);
@@ -140,11 +156,16 @@ int haul_recv(struct haul_server *server, struct haul_message **message, int64_t
     int err = haul_engine_enter(server->engine);
     if (err)
         return err;
-    haul_place_by(server->engine, &server->inbox, HAUL_PLACE_POOL);
-    err = haul_inbox_receive(server->engine, &server->inbox, timeout_ns, message);
+    struct haul_engine *engine = server->engine;
+    haul_engine_retain(engine);
+    haul_server_retain(server);
+    haul_place_by(engine, &server->inbox, HAUL_PLACE_POOL);
+    err = haul_inbox_receive(engine, &server->inbox, timeout_ns, message);
     if (!err)
         haul_inbound_acknowledge(*message);
-    haul_engine_leave(server->engine);
+    haul_server_release(server);
+    haul_engine_leave(engine);
+    haul_engine_release(engine);
     return err;
 }
 
@@ -203,6 +224,8 @@ int haul_recv_into(struct haul_server *server, struct haul_dict *destination,
     int err = haul_engine_enter(engine);
     if (err)
         return err;
+    haul_engine_retain(engine);
+    haul_server_retain(server);
     err = make_row(destination, &row);
     if (!err) {
         destination->in_flight++;
@@ -214,6 +237,8 @@ int haul_recv_into(struct haul_server *server, struct haul_dict *destination,
         }
         free((void *)(uintptr_t)row.destination.row);
     }
+    haul_server_release(server);
     haul_engine_leave(engine);
+    haul_engine_release(engine);
     return err;
 }

@@ -5,8 +5,8 @@
  * inline arrays) when there is a credit; a FETCH makes it transmit its offered arrays as DATA, in
  * chunks between which control frames and announcements pass; an ACK, or the reply of a call, ends it.
  *
- * The channel takes one frame with payload at a time. When it answers HAUL_BUSY the link waits for
- * writable(); when a pump's budget is used up it stays in engine->sending and the next pass goes on. */
+ * A channel takes few frames with payload at a time. When it answers HAUL_BUSY the link waits for
+ * sent() or writable(); when a pump's budget is used up it stays in engine->sending and the next pass goes on. */
 #include "engine.h"
 
 #include <stdio.h>
@@ -21,7 +21,7 @@ static const struct haul_channel_ops *channel_of(const struct haul_link *link)
 
 static bool sends(const struct haul_link *link)
 {
-    return link && (link->state == HAUL_LINK_OPEN || link->state == HAUL_LINK_PLAIN);
+    return link && haul_link_is_open(link);
 }
 
 /* ---- Announcements --------------------------------------------------------------------------- */
@@ -135,6 +135,7 @@ static bool announce(struct haul_op *op)
     size_t count = inline_segments(op);
     bool on_credit = needs_credit(op);
     uint64_t inline_bytes = op->manifest.inline_bytes;
+    uint64_t prepaid_bytes = haul_manifest_prepaid_bytes(&op->manifest);
     if (count > 0 && link->channel_busy)
         return false;
     /* From here on the op may end inside send_parcel(). */
@@ -151,7 +152,7 @@ static bool announce(struct haul_op *op)
         return false;
     }
     link->used_messages += on_credit;
-    link->used_bytes += on_credit ? inline_bytes : 0;
+    link->used_bytes += on_credit ? prepaid_bytes : 0;
     return true;
 }
 
@@ -337,8 +338,40 @@ void haul_transmit_ack(struct haul_link *link, const struct haul_wire_control *a
         haul_op_end(op, 0, "");
 }
 
+void haul_transmit_unannounce(struct haul_op *op)
+{
+    if (!needs_credit(op))
+        return;
+    op->link->used_messages--;
+    op->link->used_bytes -= haul_manifest_prepaid_bytes(&op->manifest);
+}
+
+void haul_transmit_release(struct haul_link *link, uint64_t seq)
+{
+    struct haul_op *op = haul_transmit_find(link, seq);
+    if (op) /* it overtook the reply that ends the op */
+        op->released = true;
+    HAUL_LIST_EACH(&link->kept, node)
+    {
+        struct haul_op *kept = HAUL_CONTAINER_OF(node, struct haul_op, node);
+        if (kept->seq != seq)
+            continue;
+        haul_list_remove(node);
+        haul_op_free_given(kept);
+        haul_op_unreference(kept);
+        return;
+    }
+}
+
 void haul_transmit_cancel(struct haul_op *op, int err, const char *detail)
 {
+    if (op->state == HAUL_OP_WAITING && op->kind == HAUL_OP_REPLY) {
+        /* The caller shall not wait for a reply that will not come. */
+        const struct haul_wire_control no_reply = {.type = HAUL_FRAME_ACK,
+                                                   .seq = op->manifest.reply_to,
+                                                   .err = HAUL_NO_REPLY};
+        haul_link_control(op->link, &no_reply);
+    }
     if (op->state == HAUL_OP_OPEN && op->link->state == HAUL_LINK_OPEN) {
         const struct haul_wire_control cancel = {.type = HAUL_FRAME_CANCEL, .seq = op->seq};
         haul_link_control(op->link, &cancel);

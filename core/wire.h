@@ -24,6 +24,7 @@ enum haul_frame_type {
     HAUL_FRAME_CANCEL = 9, /* sender to receiver: forget this message */
     HAUL_FRAME_PING = 10,
     HAUL_FRAME_PONG = 11,
+    HAUL_FRAME_RELEASE = 12, /* receiver to sender: a message's given arrays are its own again */
 };
 
 /* The limits that decoders keep. */
@@ -65,6 +66,8 @@ enum {
 struct haul_manifest_array {
     struct haul_array array; /* data: not wire; NULL after decode */
     bool offered;            /* its bytes are fetched or read; else they are in the payload */
+    bool given;              /* offered with a way, and may be looked at in place until RELEASE */
+    bool mapped;             /* not wire: it is looked at in place */
     uint8_t way_bytes;       /* how an rma peer reads it; 0: on the channel only */
     uint8_t way[HAUL_RMA_WAY_MAX];
 };
@@ -98,6 +101,13 @@ void haul_manifest_encode(struct haul_manifest *manifest, uint8_t *to);
 int haul_manifest_decode(struct haul_manifest *manifest, const uint8_t *header, size_t header_bytes,
                          uint64_t message_max);
 void haul_manifest_clear(struct haul_manifest *manifest);
+/* What a message takes of the prepaid bytes: its inline arrays, each rounded up to 64 bytes as the
+ * receiver places it. */
+uint64_t haul_manifest_prepaid_bytes(const struct haul_manifest *manifest);
+static inline uint64_t haul_prepaid_array_bytes(const struct haul_array *array)
+{
+    return (array->nbytes + 63) & ~(uint64_t)63;
+}
 
 /* Checks one array, but not its data, and computes nbytes (used by decode and by dicts). As in
  * NumPy the product of itemsize and all non-zero extents must stay below 2^63, also if there is a
@@ -148,7 +158,7 @@ int haul_hello_decode(struct haul_wire_hello *hello, const uint8_t *header, size
 /* All frames but handshake and manifest. Which fields a type uses is in the comments. */
 struct haul_wire_control {
     uint8_t type;
-    uint64_t seq;             /* FETCH DATA ACK CANCEL: the message; PING PONG: a number echoed */
+    uint64_t seq;             /* FETCH DATA ACK CANCEL RELEASE: the message; PING PONG: a number */
     uint64_t offset;          /* FETCH DATA: in the stream of the message's offered arrays */
     uint64_t bytes;           /* FETCH: how many; DATA: the payload_bytes of the prefix */
     uint32_t transfer;        /* FETCH DATA: which try this is; DATA echoes FETCH */

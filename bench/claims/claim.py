@@ -115,18 +115,20 @@ class Report:
     def runs(self, provider):
         return self.result(provider)["runs"]
 
-    def sockets(self):
-        """The runs of the best strategy of plain sockets."""
+    def strategies(self):
         rows = [row for row in self.report["peers"] if row["provider"] == "sockets"]
         for row in rows:
             if "reason" in row:
                 self.give_up(row)
-        return max(rows, key=lambda row: row["gib_per_s"])["runs"]
+        return rows
+
+    def sockets(self):
+        """The runs of the best strategy of plain sockets."""
+        return max(self.strategies(), key=lambda row: row["gib_per_s"])["runs"]
 
     def socket_latencies(self, path):
         """The runs of the strategy whose path starts so."""
-        return next(row["runs"] for row in self.report["peers"]
-                    if row["provider"] == "sockets" and row["path"].startswith(path))
+        return next(row["runs"] for row in self.strategies() if row["path"].startswith(path))
 
 
 def ratios(ours, theirs):

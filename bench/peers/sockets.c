@@ -13,6 +13,7 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -46,6 +47,7 @@ static struct options {
     bool receiver_spins;
     bool one_at_a_time; /* a sender waits for a grant; else all send at once */
     bool client_spins;
+    bool pin; /* the server has a CPU of its own */
     bool touch;
     bool buffer_each; /* a receive buffer per connection; else one for all */
     double duration, warmup;
@@ -86,6 +88,24 @@ static void tune(int fd)
     if (options.receive_buffer > 0)
         setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &options.receive_buffer,
                    sizeof options.receive_buffer);
+}
+
+/* Two spinners on one CPU would only wait for the end of each other's time slice: the server takes
+ * the first CPU that this process may use, the clients the others. */
+static void pin(bool server)
+{
+    cpu_set_t allowed, mine;
+    if (!options.pin || sched_getaffinity(0, sizeof allowed, &allowed) != 0 ||
+        CPU_COUNT(&allowed) < 2)
+        return;
+    size_t first = 0;
+    while (!CPU_ISSET(first, &allowed))
+        first++;
+    CPU_ZERO(&mine);
+    CPU_SET(first, &mine);
+    if (!server)
+        CPU_XOR(&mine, &allowed, &mine);
+    sched_setaffinity(0, sizeof mine, &mine);
 }
 
 /* ---- Client ---------------------------------------------------------------------------------- */
@@ -402,11 +422,13 @@ static void run(void)
             if (getppid() != parent)
                 _exit(1);
             close(listener);
+            pin(false);
             client(&board->slots[i], &address);
             _exit(0);
         }
         board->slots[i].pid = pid;
     }
+    pin(true);
     accept_all(listener);
     uint64_t *counts = calloc(options.clients, sizeof *counts);
     struct ruler_result result = measure(counts);
@@ -432,6 +454,7 @@ enum {
     KEY_SENDERS,
     KEY_CLIENT_WAIT,
     KEY_BUFFERS,
+    KEY_PIN,
     KEY_SNDBUF,
     KEY_RCVBUF,
     KEY_READ,
@@ -449,6 +472,7 @@ static const struct argp_option argp_options[] = {
     {"receiver", KEY_RECEIVER, "sleep|spin", 0, "how the server waits", 0},
     {"senders", KEY_SENDERS, "all|one", 0, "all at once, or one granted at a time", 0},
     {"client-wait", KEY_CLIENT_WAIT, "sleep|spin", 0, "how a client waits for the answer", 0},
+    {"pin", KEY_PIN, NULL, 0, "the server has a CPU of its own, if there are two", 0},
     {"buffers", KEY_BUFFERS, "one|each", 0, "receive buffers: one, or one per connection", 0},
     {"touch", KEY_TOUCH, NULL, 0, "the server reads every byte once", 0},
     {"duration", 'd', "S", 0, "seconds measured (2)", 0},
@@ -521,6 +545,9 @@ static error_t parse(int key, char *text, struct argp_state *state)
         break;
     case KEY_BUFFERS:
         options.buffer_each = choose(state, text, "each", "one");
+        break;
+    case KEY_PIN:
+        options.pin = true;
         break;
     case KEY_TOUCH:
         options.touch = true;

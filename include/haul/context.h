@@ -50,7 +50,8 @@ struct haul_provider_info {
     bool channel;            /* it implements the channel table */
     bool rma;                /* it implements the rma table */
 };
-/* Visits all providers that can be found and adds the settings of those that load to `options`. */
+/* Visits all providers that can be found and adds the settings of those that load to `options`. The
+ * callback must not call haul. */
 HAUL_API void haul_providers_each(struct haul_options *options,
                                   void (*visit)(const struct haul_provider_info *info, void *arg),
                                   void *arg);

@@ -20,7 +20,6 @@ extern "C" {
     X(HAUL_BUSY, -4, "it is still in use")                                                         \
     X(HAUL_NO_MEMORY, -5, "there is not enough memory")                                            \
     X(HAUL_NOT_FOUND, -6, "there is nothing of that name")                                         \
-    X(HAUL_EXISTS, -7, "there is something of that name already")                                  \
     X(HAUL_FORKED, -8, "this handle was made before fork() and is its parent's")                   \
     X(HAUL_UNSUPPORTED, -9, "this provider or machine cannot do that")                             \
     /* The op is lost: its message was not delivered; the peer is still there. */                  \

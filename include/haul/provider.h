@@ -138,6 +138,13 @@ enum {
     HAUL_CHANNEL_PLAIN = 2,
 };
 
+/* What recall() could do. */
+enum haul_recall {
+    HAUL_RECALL_NOT,     /* nothing: sent() will come */
+    HAUL_RECALL_COPIED,  /* some of the frame had left: the rest was copied, the receiver gets it whole */
+    HAUL_RECALL_DROPPED, /* nothing of it had left: the receiver will never hear of the frame */
+};
+
 struct haul_channel_ops {
     uint32_t flags; /* HAUL_CHANNEL_* */
 
@@ -172,11 +179,9 @@ struct haul_channel_ops {
      * passed. */
     int (*send)(void *conn, const void *header, size_t header_bytes, const struct iovec *payload,
                 size_t payload_count, void *cookie);
-    /* Asks for the payload sent with this cookie back. true: its memory is not read any more and sent()
-     * will not be called: the frame was dropped whole if nothing of it had left, else the rest was
-     * copied and follows, so that the receiver gets all of it. false: it cannot be recalled; sent()
-     * will come. */
-    bool (*recall)(void *conn, void *cookie);
+    /* Asks for the payload sent with this cookie back. Unless the answer is HAUL_RECALL_NOT, its memory
+     * is not read any more and sent() will not be called. */
+    enum haul_recall (*recall)(void *conn, void *cookie);
 
     /* lend()'s token comes back. */
     void (*give_back)(void *channel, void *token);

@@ -20,6 +20,7 @@ extern "C" {
     X(messages_refused, "messages refused to their sender")                                        \
     X(bytes_copied, "array bytes copied in user space, on sending or placement")                   \
     X(bytes_read_rma, "array bytes read by rma")                                                   \
+    X(bytes_mapped, "array bytes looked at in place, in memory that their sender gave")           \
     X(bytes_fetched, "array bytes asked for on the channel")                                       \
     X(bytes_inline, "array bytes that came with their manifest")                                   \
     X(bytes_lent, "array bytes in memory of the channel's own, lent until release")                \

@@ -313,20 +313,22 @@ int haul_loop_send(void *handle, const void *header, size_t header_bytes,
     return busy ? HAUL_BUSY : 0;
 }
 
-bool haul_loop_recall(void *handle, void *cookie)
+enum haul_recall haul_loop_recall(void *handle, void *cookie)
 {
     struct conn *conn = handle;
     struct conn *to = haul_loop_other_end(conn);
+    enum haul_recall recalled = HAUL_RECALL_NOT;
     pthread_mutex_lock(&conn->pair->lock);
-    bool recalled = conn->lend == LEND_OUT && conn->cookie == cookie;
-    if (recalled) {
+    if (conn->lend == LEND_OUT && conn->cookie == cookie) {
         struct frame **place = inbox_find_lent(to);
-        if (*place)
+        if (*place) {
             frame_recycle(conn->pair, inbox_remove(to, place));
-        else
-            recalled = frame_copy_payload(to->receiving, &conn->channel->config);
+            recalled = HAUL_RECALL_DROPPED;
+        } else if (frame_copy_payload(to->receiving, &conn->channel->config)) {
+            recalled = HAUL_RECALL_COPIED;
+        }
     }
-    if (recalled) {
+    if (recalled != HAUL_RECALL_NOT) {
         conn->lend = LEND_NONE;
         signal_end(conn); /* for writable() */
     }

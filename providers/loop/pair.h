@@ -72,7 +72,7 @@ void haul_loop_end_close(struct conn *conn, const char *why);
 
 int haul_loop_send(void *conn, const void *header, size_t header_bytes, const struct iovec *payload,
                    size_t payload_count, void *cookie);
-bool haul_loop_recall(void *conn, void *cookie);
+enum haul_recall haul_loop_recall(void *conn, void *cookie);
 /* Tells core what has happened to an end. Returns whether anything had. */
 bool haul_loop_conn_progress(struct conn *conn);
 

@@ -109,9 +109,22 @@ static void set_option(int fd, int level, int name, int value)
     setsockopt(fd, level, name, &value, sizeof value); /* without it the connection works as well */
 }
 
+bool haul_tcp_may_set_local_send_buffer(void)
+{
+    int got = 0;
+    socklen_t bytes = sizeof got;
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return false;
+    set_option(fd, SOL_SOCKET, SO_SNDBUF, LOCAL_SEND_BUFFER_BYTES);
+    getsockopt(fd, SOL_SOCKET, SO_SNDBUF, &got, &bytes);
+    close(fd);
+    return got >= LOCAL_SEND_BUFFER_BYTES * 2; /* the system doubles it, for its own needs */
+}
+
 void haul_tcp_socket_tune(const struct haul_tcp_channel *channel, int fd)
 {
-    if (haul_tcp_compare_ends(fd) != HAUL_TCP_TWO_HOSTS)
+    if (channel->sets_local_send_buffer && haul_tcp_compare_ends(fd) != HAUL_TCP_TWO_HOSTS)
         set_option(fd, SOL_SOCKET, SO_SNDBUF, LOCAL_SEND_BUFFER_BYTES);
     /* A Unix socket refuses these. */
     set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1);

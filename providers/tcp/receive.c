@@ -18,7 +18,7 @@
  *
  * Failure modes. check() sees a prefix before memory is taken for its body. Once a callback has
  * returned non-zero nothing more is read. The end of the stream, an error, and a write that failed
- * earlier all end in lost(), here and only here. */
+ * earlier all end in lost(), here and only here once it is open. */
 #include "tcp.h"
 
 #include <errno.h>
@@ -27,7 +27,7 @@
 
 enum {
     RECEIVE_BUDGET = 1 << 20, /* and the most that one read asks for: small reads cost more */
-    HEADER_READ_MIN = 4 << 10,
+    HEADER_READ_MIN = 8 << 10,
     LOOKAHEAD_BYTES = 64,
     SEGMENTS_MAX = 16,
     HEADER_KEPT_MAX = 4 << 10, /* a larger header buffer is freed after use */

@@ -299,23 +299,26 @@ int haul_tcp_send(void *handle, const void *header, size_t header_bytes,
     return 0;
 }
 
-bool haul_tcp_recall(void *handle, void *cookie)
+enum haul_recall haul_tcp_recall(void *handle, void *cookie)
 {
     struct haul_tcp_conn *conn = handle;
     struct haul_tcp_output *out = &conn->output;
+    enum haul_recall recalled = HAUL_RECALL_COPIED;
     if (out->payload.state == HAUL_TCP_PAYLOAD_NONE || out->payload.silent ||
         out->payload.cookie != cookie)
-        return true; /* it has come back already */
-    if (out->failed || out->payload.state == HAUL_TCP_PAYLOAD_WRITTEN)
+        return recalled; /* it has come back already */
+    if (out->failed || out->payload.state == HAUL_TCP_PAYLOAD_WRITTEN) {
         out->payload.state = HAUL_TCP_PAYLOAD_NONE;
-    else if (!payload_begun(out))
+    } else if (!payload_begun(out)) {
         payload_drop(out);
-    else if (!payload_copy(out))
-        return false;
+        recalled = HAUL_RECALL_DROPPED;
+    } else if (!payload_copy(out)) {
+        return HAUL_RECALL_NOT;
+    }
     haul_tcp_conn_rearm(conn);
     if (out->refused && out->payload.state == HAUL_TCP_PAYLOAD_NONE)
         haul_tcp_timer_start(conn->channel, &conn->timer, 0);
-    return true;
+    return recalled;
 }
 
 void haul_tcp_report(struct haul_tcp_conn *conn)

@@ -39,7 +39,8 @@ struct haul_tcp_timer {
 
 struct haul_tcp_channel {
     struct haul_engine *engine;
-    unsigned user_timeout_ms; /* TCP_USER_TIMEOUT, 0: the system's */
+    unsigned user_timeout_ms;    /* TCP_USER_TIMEOUT, 0: the system's */
+    bool sets_local_send_buffer; /* see haul_tcp_socket_tune() */
     uint64_t pass; /* counts progress(): the sending budget of a connection is per pass */
     TAILQ_HEAD(, haul_tcp_timer) timers;
     uint64_t timer_ns; /* no timer expires before it */
@@ -169,13 +170,17 @@ int haul_tcp_conn_adopt(struct haul_tcp_conn *conn, int fd, uint32_t events);
 void haul_tcp_conn_close(struct haul_tcp_conn *conn);
 /* Sets the options of a socket that is connected. */
 void haul_tcp_socket_tune(const struct haul_tcp_channel *channel, int fd);
+/* Whether the system (net.core.wmem_max) grants the send buffer that is best between processes of
+ * one host; a smaller one would be worse than none. */
+bool haul_tcp_may_set_local_send_buffer(void);
 /* Watches for what the state wants: bytes to read, and room to write if something is queued. */
 void haul_tcp_conn_rearm(struct haul_tcp_conn *conn);
 /* Ends the connection and tells core. */
 void haul_tcp_conn_lose(struct haul_tcp_conn *conn, int err, const char *why);
+/* A callback has refused to go on. */
 void haul_tcp_conn_give_up(struct haul_tcp_conn *conn);
-/* A callback refused to go on, or the channel itself must end the connection: nothing is written
- * any more, and when all that has arrived is read, it is lost. `why` NULL: strerror(error). */
+/* Writing cannot go on: when all that has arrived is read, the connection is lost. `why`: static,
+ * or NULL: strerror(error). */
 void haul_tcp_conn_fail(struct haul_tcp_conn *conn, const char *why, int error);
 void haul_tcp_disconnect(void *conn, bool flush);
 /* strerror() as a part of a sentence: "connection refused". Returns text. */
@@ -208,7 +213,7 @@ void haul_tcp_receive(struct haul_tcp_conn *conn);
 
 int haul_tcp_send(void *conn, const void *header, size_t header_bytes, const struct iovec *payload,
                   size_t payload_count, void *cookie);
-bool haul_tcp_recall(void *conn, void *cookie);
+enum haul_recall haul_tcp_recall(void *conn, void *cookie);
 /* Writes what is queued, as far as the socket takes it and the budget goes. */
 void haul_tcp_flush(struct haul_tcp_conn *conn);
 /* Calls sent() and writable() where they are due. */

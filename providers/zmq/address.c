@@ -86,6 +86,7 @@ int haul_zmq_resolve(void *channel, const struct haul_address *address, bool lis
     if (!route)
         return haul_zmq_host->fail(HAUL_NO_MEMORY, "no memory for the address %s", address->text);
     snprintf(route->text, sizeof route->text, "%s", address->text);
+    snprintf(route->host, sizeof route->host, "%s", address->host);
     int err = 0;
     if (address->unix_path[0] != '\0') {
         snprintf(route->unix_path, sizeof route->unix_path, "%s", address->unix_path);
@@ -121,9 +122,9 @@ void haul_zmq_bound_name(const struct haul_zmq_route *route, const char *endpoin
     if (route->unix_path[0] != '\0')
         snprintf(name, size, "unix:%s", route->unix_path);
     else if (route->wildcard)
-        snprintf(name, size, "*%s", port ? port : "");
+        snprintf(name, size, "%s", port);
     else
-        snprintf(name, size, "%s", endpoint + strlen("tcp://"));
+        snprintf(name, size, strchr(route->host, ':') ? "[%s]%s" : "%s%s", route->host, port);
 }
 
 static void print_peer(char *name, size_t size, const char *host, const char *port)
@@ -142,13 +143,14 @@ void haul_zmq_peer_name(const struct haul_zmq_route *route, const char *address,
     struct sockaddr_storage peer;
     socklen_t bytes = sizeof peer;
     char host[NI_MAXHOST], port[NI_MAXSERV];
-    if (route->unix_path[0] != '\0')
-        snprintf(name, size, "unix:%s", route->unix_path);
+    const char *pid = route->unix_path[0] != '\0' && address ? strrchr(address, ':') : NULL;
+    if (pid) /* the address is user, group and process */
+        snprintf(name, size, "unix%s", pid);
     else if (getpeername(fd, (struct sockaddr *)&peer, &bytes) == 0 &&
              getnameinfo((struct sockaddr *)&peer, bytes, host, sizeof host, port, sizeof port,
                          NI_NUMERICHOST | NI_NUMERICSERV) == 0 &&
              address && strcmp(host, address) == 0)
         print_peer(name, size, host, port);
     else
-        snprintf(name, size, "%s", address ? address : "unknown");
+        snprintf(name, size, "%s", address ? address : "unknown address");
 }

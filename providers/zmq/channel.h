@@ -11,6 +11,7 @@
 #include <haul/provider.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <sys/types.h>
 #include <zmq.h>
 
 /* Core's functions; set by the entry function, before anything else of the provider runs. */
@@ -24,7 +25,7 @@ enum {
     HAUL_ZMQ_LOANS_MAX = 4,   /* frames of one connection whose payload libzmq may hold */
     HAUL_ZMQ_ENDPOINTS_MAX = 8,
     HAUL_ZMQ_ENDPOINT_BYTES = 160,
-    HAUL_ZMQ_NAME_BYTES = 160,
+    HAUL_ZMQ_NAME_BYTES = 1100, /* a numeric host has at most NI_MAXHOST */
     /* What one socket may deliver before the next has its turn. */
     HAUL_ZMQ_TURN_MESSAGES = 64,
     HAUL_ZMQ_TURN_BYTES = 32 << 20,
@@ -85,11 +86,12 @@ struct haul_zmq_loan;
 
 struct haul_zmq_channel {
     struct haul_engine *engine;
-    void *context;                /* libzmq's */
-    int64_t frame_max;            /* ZMQ_MAXMSGSIZE */
-    struct haul_zmq_list ready;   /* sources that may have something to read */
-    struct haul_zmq_list timers;  /* by due_ns */
-    struct haul_zmq_list servers; /* ROUTER sockets */
+    void *context;                                /* libzmq's */
+    struct haul_zmq_list ready;                   /* sources that may have something to read */
+    struct haul_zmq_list timers;                  /* by due_ns */
+    struct haul_zmq_list servers;                 /* ROUTER sockets */
+    struct haul_zmq_list dealers;                 /* DEALER sockets that are open */
+    _Atomic(struct haul_zmq_channel *) next_open; /* of the process, for fork.c */
     struct haul_zmq_part_pool *parts;
     unsigned monitors;                        /* opened so far: numbers their addresses */
     bool worked;                              /* something was done in this pass */
@@ -217,7 +219,7 @@ void haul_zmq_conn_deliver(struct haul_zmq_conn *conn, struct haul_zmq_message *
 void haul_zmq_conn_lost(struct haul_zmq_conn *conn, int err, const char *why);
 int haul_zmq_conn_send(void *conn, const void *header, size_t header_bytes,
                        const struct iovec *payload, size_t payload_count, void *cookie);
-bool haul_zmq_conn_recall(void *conn, void *cookie);
+enum haul_recall haul_zmq_conn_recall(void *conn, void *cookie);
 /* Tells core about the payloads that came back. Returns whether there were any. */
 bool haul_zmq_loans_collect(struct haul_zmq_channel *channel);
 
@@ -226,6 +228,7 @@ bool haul_zmq_loans_collect(struct haul_zmq_channel *channel);
 
 struct haul_zmq_route {
     char text[256];      /* as the user wrote it */
+    char host[256];      /* its host */
     char unix_path[108]; /* "" for TCP */
     bool wildcard;       /* all interfaces */
     size_t endpoint_count;
@@ -240,14 +243,34 @@ int haul_zmq_endpoint_prepare(struct haul_zmq_source *socket, const char *endpoi
 /* How clients reach a listener that is bound to `endpoint`. */
 void haul_zmq_bound_name(const struct haul_zmq_route *route, const char *endpoint, char *name,
                          size_t size);
-/* "10.0.0.7:40312"; `address` is what libzmq says of the peer, without the port, or NULL. */
+/* "10.0.0.7:40312", "unix:PID"; `address` is what libzmq says of the peer, without the port, or
+ * NULL. */
 void haul_zmq_peer_name(const struct haul_zmq_route *route, const char *address, int fd, char *name,
                         size_t size);
+
+/* ---- fork.c ------------------------------------------------------------------------------------
+ */
+
+/* A socket of libzmq's that the network sees. Its number may be another's one day, its inode not.
+ */
+struct haul_zmq_descriptor {
+    int fd;
+    ino_t inode; /* 0: none */
+};
+
+struct haul_zmq_descriptor haul_zmq_descriptor_note(int fd);
+bool haul_zmq_descriptor_is(const struct haul_zmq_descriptor *descriptor, int fd);
+/* In a child: closes it. */
+void haul_zmq_descriptor_drop(const struct haul_zmq_descriptor *descriptor);
+void haul_zmq_fork_register(struct haul_zmq_channel *channel);
+void haul_zmq_fork_unregister(struct haul_zmq_channel *channel);
 
 /* ---- dealer.c, router.c ------------------------------------------------------------------------
  */
 
 int haul_zmq_connect(void *channel, void *route, struct haul_link *link, void **conn);
+/* In a child: drops the connections. */
+void haul_zmq_dealers_drop(struct haul_zmq_channel *channel);
 int haul_zmq_listen(void *channel, void *route, struct haul_listener *listener, void **handle,
                     char *bound, size_t bound_size);
 void haul_zmq_unlisten(void *handle);
@@ -255,5 +278,6 @@ void haul_zmq_unlisten(void *handle);
 void haul_zmq_server_close(struct haul_zmq_list *node);
 /* ...and frees them, when libzmq holds nothing of theirs any more. */
 void haul_zmq_server_free(struct haul_zmq_list *node);
+void haul_zmq_servers_drop(struct haul_zmq_channel *channel);
 
 #endif

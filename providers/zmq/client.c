@@ -160,21 +160,17 @@ void haul_zmq_clients_settle(struct haul_zmq_server *server)
 }
 
 /* ROUTER has no call that ends one connection, but its descriptor is known, and a duplicate of it
- * stays the same socket whatever libzmq does. If, after duplicating, the end of the connection has
- * not been posted, then the duplicate is of this connection and of no later one. */
+ * stays the same socket whatever libzmq does meanwhile. */
 static void cut(struct haul_zmq_client *client)
 {
-    struct haul_zmq_server *server = client->server;
+    struct haul_zmq_slot *slot = &client->server->slots[client->fd];
     int fd = fcntl(client->fd, F_DUPFD_CLOEXEC, 0);
-    haul_zmq_monitor_drain(&server->monitor);
-    if (client->state == HAUL_ZMQ_LIVE) {
-        if (fd >= 0)
-            shutdown(fd, SHUT_RDWR);
-        /* Out of descriptors: again, later. */
-        haul_zmq_timer_set(server->channel, &client->timer, HAUL_ZMQ_FLUSH_MS);
-    }
+    if (fd >= 0 && haul_zmq_descriptor_is(&slot->descriptor, fd))
+        shutdown(fd, SHUT_RDWR);
     if (fd >= 0)
         close(fd);
+    /* The end is posted soon; out of descriptors: again, later. */
+    haul_zmq_timer_set(client->conn.channel, &client->timer, HAUL_ZMQ_FLUSH_MS);
 }
 
 static void on_timer(struct haul_zmq_timer *timer)
@@ -218,6 +214,8 @@ void haul_zmq_client_accepted(struct haul_zmq_server *server, int fd)
     if (!slot)
         return;
     slot->accepted++;
+    /* If it is not this connection's any more, its end has been posted and is read next. */
+    slot->descriptor = haul_zmq_descriptor_note(fd);
     struct haul_zmq_client *client = slot->client;
     if (!client || client->state != HAUL_ZMQ_UNCONFIRMED || !is_open(slot))
         return;

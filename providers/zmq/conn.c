@@ -193,11 +193,11 @@ int haul_zmq_conn_send(void *handle, const void *header, size_t header_bytes,
     return 0;
 }
 
-bool haul_zmq_conn_recall(void *conn, void *cookie)
+enum haul_recall haul_zmq_conn_recall(void *conn, void *cookie)
 {
     (void)conn;
     (void)cookie;
-    return false; /* libzmq has no way to take a message back */
+    return HAUL_RECALL_NOT; /* libzmq has no way to take a message back */
 }
 
 /* ---- Receiving ---------------------------------------------------------------------------------

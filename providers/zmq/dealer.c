@@ -14,15 +14,18 @@
 
 enum {
     CONNECT_TIMEOUT_MS = 10000,
-    MONITORED = ZMQ_EVENT_HANDSHAKE_SUCCEEDED | ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL |
-                ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL | ZMQ_EVENT_HANDSHAKE_FAILED_AUTH |
-                ZMQ_EVENT_CONNECT_RETRIED | ZMQ_EVENT_DISCONNECTED,
+    MONITORED = ZMQ_EVENT_CONNECTED | ZMQ_EVENT_HANDSHAKE_SUCCEEDED |
+                ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL | ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL |
+                ZMQ_EVENT_HANDSHAKE_FAILED_AUTH | ZMQ_EVENT_CONNECT_RETRIED |
+                ZMQ_EVENT_DISCONNECTED,
 };
 
 struct dealer {
     struct haul_zmq_conn conn;
     struct haul_zmq_source socket;
     struct haul_zmq_monitor monitor;
+    struct haul_zmq_list node; /* in channel->dealers */
+    struct haul_zmq_descriptor descriptor;
     const struct haul_zmq_route *route;
     size_t tries;   /* addresses of the route dialled so far */
     bool greeted;   /* the handshake of ZeroMQ has succeeded */
@@ -87,8 +90,10 @@ static bool work(struct haul_zmq_source *source)
 static void on_event(struct haul_zmq_monitor *monitor, unsigned event, uint32_t value)
 {
     struct dealer *dealer = HAUL_ZMQ_OF(monitor, struct dealer, monitor);
-    (void)value;
     switch (event) {
+    case ZMQ_EVENT_CONNECTED:
+        dealer->descriptor = haul_zmq_descriptor_note((int)value);
+        break;
     case ZMQ_EVENT_HANDSHAKE_SUCCEEDED:
         dealer->greeted = true;
         break;
@@ -180,6 +185,7 @@ static void release(struct haul_zmq_conn *conn)
 static void disconnect(struct haul_zmq_conn *conn, bool flush)
 {
     hang_up(of_conn(conn), flush ? HAUL_ZMQ_FLUSH_MS : 0);
+    haul_zmq_list_remove(&of_conn(conn)->node);
     release(conn);
 }
 
@@ -214,6 +220,14 @@ int haul_zmq_connect(void *handle, void *route, struct haul_link *link, void **c
         free(dealer);
         return err;
     }
+    haul_zmq_list_append(&dealer->conn.channel->dealers, &dealer->node);
     *conn = &dealer->conn;
     return 0;
+}
+
+void haul_zmq_dealers_drop(struct haul_zmq_channel *channel)
+{
+    for (struct haul_zmq_list *node = channel->dealers.next; node != &channel->dealers;
+         node = node->next)
+        haul_zmq_descriptor_drop(&HAUL_ZMQ_OF(node, struct dealer, node)->descriptor);
 }

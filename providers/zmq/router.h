@@ -9,12 +9,11 @@
 
 #include "channel.h"
 
-#include <sys/types.h>
-
 /* A descriptor of libzmq's. */
 struct haul_zmq_slot {
     uint32_t accepted, ended;
-    struct haul_zmq_client *client; /* whose messages came from it, not ended */
+    struct haul_zmq_descriptor descriptor; /* while it is open */
+    struct haul_zmq_client *client;        /* whose messages came from it, not ended */
 };
 
 struct haul_zmq_server {
@@ -24,10 +23,12 @@ struct haul_zmq_server {
     struct haul_listener *listener; /* NULL: no new clients */
     struct haul_zmq_source socket;
     struct haul_zmq_monitor monitor;
-    size_t references;           /* core's handle, each client, and whoever works on it */
-    struct haul_zmq_route bound; /* the endpoints it listens on, ports filled in */
-    size_t closed;               /* of those, how many libzmq has closed */
-    dev_t file_device;           /* of a Unix socket's file */
+    size_t references; /* core's handle, each client, and whoever works on it */
+    char bound[HAUL_ZMQ_ENDPOINTS_MAX][HAUL_ZMQ_ENDPOINT_BYTES]; /* with real ports */
+    struct haul_zmq_descriptor listening[HAUL_ZMQ_ENDPOINTS_MAX];
+    size_t bound_count, listening_count, closed_count;
+    char unix_path[108]; /* of the socket's file, or "" */
+    dev_t file_device;
     ino_t file_inode;
 
     struct haul_zmq_slot *slots; /* by descriptor */
@@ -78,6 +79,10 @@ void haul_zmq_clients_end(struct haul_zmq_server *server);
 /* At the end of the channel. */
 void haul_zmq_clients_free(struct haul_zmq_server *server);
 
+/* Errors: HAUL_ADDRESS. */
+int haul_zmq_server_bind(struct haul_zmq_server *server);
+/* Ends its clients too. */
+void haul_zmq_server_unbind(struct haul_zmq_server *server);
 /* Returns whether that was the last one and the server is gone. */
 bool haul_zmq_server_release(struct haul_zmq_server *server);
 

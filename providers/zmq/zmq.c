@@ -161,6 +161,8 @@ static int open_channel(struct haul_engine *engine, void **handle)
     haul_zmq_list_init(&channel->ready);
     haul_zmq_list_init(&channel->timers);
     haul_zmq_list_init(&channel->servers);
+    haul_zmq_list_init(&channel->dealers);
+    haul_zmq_fork_register(channel);
     *handle = channel;
     return 0;
 }
@@ -177,6 +179,7 @@ static void close_channel(void *handle)
     haul_zmq_loans_collect(channel);
     while (!haul_zmq_list_empty(&channel->servers))
         haul_zmq_server_free(channel->servers.next);
+    haul_zmq_fork_unregister(channel);
     haul_zmq_parts_release(channel->parts);
     free(channel);
 }

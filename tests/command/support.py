@@ -13,7 +13,7 @@ import unittest
 
 import numpy
 
-HAUL = os.environ["HAUL_COMMAND"]
+HAUL = os.environ["HAULTEST_COMMAND"]
 PROGRAMS = os.path.join(os.path.dirname(os.path.dirname(HAUL)), "tests")
 
 OK, FAILED, USAGE, TIMEOUT, FILE = range(5)
@@ -21,8 +21,8 @@ TIED = ("setpriv", "--pdeathsig", "KILL")  # it ends with the test, however that
 LIMIT_S = 120  # no step takes that long; it bounds a hang
 # What only tests know is no setting: haul would warn of it.
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name not in
-               ("HAUL_COMMAND", "HAUL_PYTHON", "HAUL_SANITIZE", "HAUL_TEST_LARGE")}
-LARGE = bool(os.environ.get("HAUL_TEST_LARGE"))  # also with 1 GiB
+               ("HAULTEST_COMMAND", "HAULTEST_PYTHON", "HAULTEST_SANITIZE", "HAULTEST_LARGE")}
+LARGE = bool(os.environ.get("HAULTEST_LARGE"))  # also with 1 GiB
 
 
 class Process:

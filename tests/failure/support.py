@@ -7,18 +7,18 @@ import threading
 import time
 import unittest
 
-BUILD = pathlib.Path(os.environ["HAUL_COMMAND"]).parent.parent
+BUILD = pathlib.Path(os.environ["HAULTEST_COMMAND"]).parent.parent
 PROVIDER = os.environ.get("HAUL_PROVIDER", "tcp")
-SANITIZED = os.environ.get("HAUL_SANITIZE", "none") != "none"
+SANITIZED = os.environ.get("HAULTEST_SANITIZE", "none") != "none"
 LIMIT_S = 500  # no step takes that long; it bounds a hang
 # What is for the tests and no setting of haul's, which would warn of it.
-TEST_VARIABLES = ("HAUL_COMMAND", "HAUL_PYTHON", "HAUL_SANITIZE", "HAUL_TEST_")
+TEST_VARIABLES = ("HAULTEST_COMMAND", "HAULTEST_PYTHON", "HAULTEST_SANITIZE", "HAULTEST_")
 ENVIRONMENT = {name: value for name, value in os.environ.items()
                if not name.startswith(TEST_VARIABLES)}
 
 
 class Program:
-    """A process whose lines are noted as they come, with their (monotonic) times."""
+    """A process whose lines are noted as they come. observe() gets each, and "" at the end."""
 
     def __init__(self, name, *arguments, observe=None, **environment):
         self.name = name
@@ -46,6 +46,7 @@ class Program:
         with self.changed:
             self.ended = True
             self.changed.notify_all()
+        self.observe("")
 
     def read_errors(self):
         for line in self.process.stderr:

@@ -1,1 +1,444 @@
-int main(void) { return 0; }
+/* SPDX-License-Identifier: Apache-2.0
+ * loop's fault knobs drive core through what networks do rarely: frames and reads that are late, short, fail
+ * or hang, connections that drop at any byte, allocations that fail. Whatever happens, each op ends once, each
+ * message arrives whole or not at all, memory is the sender's own again, and everything can be closed. */
+#include "fixture.h"
+
+#include <sched.h>
+#include <stdatomic.h>
+#include <time.h>
+
+enum {
+    MESSAGES = 6,
+    BYTES_MAX = 3000000,
+};
+/* How long ops get when some cannot succeed. */
+#define DROP_PATIENCE_NS (30 * (int64_t)1000000)
+
+/* What is sent: to the server, and by a call's reply back. */
+struct item {
+    size_t bytes, reply_bytes;
+    bool calls;
+};
+
+/* Inline and offered, with large and small replies. */
+static const struct item large_items[MESSAGES] = {
+    {.bytes = 100},
+    {.bytes = 70000, .calls = true, .reply_bytes = 10},
+    {.bytes = BYTES_MAX},
+    {.bytes = 8, .calls = true, .reply_bytes = BYTES_MAX},
+    {.bytes = 0, .calls = true},
+    {.bytes = 200000},
+};
+/* Few bytes, so that a connection can be dropped at each of them. */
+static const struct item small_items[MESSAGES] = {
+    {.bytes = 5},  {.bytes = 20, .calls = true, .reply_bytes = 10},
+    {.bytes = 40}, {.bytes = 0},
+    {.bytes = 1},  {.bytes = 9, .calls = true, .reply_bytes = 0},
+};
+
+struct world {
+    const struct item *items;
+    int64_t patience_ns; /* after which an op is cancelled, and a connection not waited for */
+    struct haul_context *server_context, *client_context;
+    struct haul_server *server;
+    struct haul_peer *peer;
+    pthread_t receiver;
+    atomic_uint received[MESSAGES];
+    atomic_uint wrong; /* messages that are not what was sent */
+    uint8_t *data[MESSAGES];
+    int result[MESSAGES];
+};
+
+static uint8_t replies[MESSAGES][BYTES_MAX];
+
+static uint64_t reply_seed(unsigned number)
+{
+    return 100 + number;
+}
+
+/* ---- The server's side ----------------------------------------------------------------------- */
+
+/* Its arrays are static and nothing waits for the op: the reply goes on by itself. */
+static void answer(struct world *world, struct haul_message *message, unsigned number)
+{
+    struct haul_dict *dict;
+    struct haul_op *op;
+    uint64_t shape = world->items[number].reply_bytes;
+    if (haul_dict_create(world->server_context, &dict))
+        return; /* the context is being closed */
+    if (!haul_dict_put(dict, "reply", HAUL_U8, 1, &shape, replies[number]) &&
+        !haul_reply_async(message, dict, &op))
+        haul_op_release(op);
+    haul_dict_destroy(dict);
+}
+
+static void take(struct world *world, struct haul_message *message)
+{
+    const struct haul_array *number = haul_message_find(message, "number");
+    const struct haul_array *data = haul_message_find(message, "data");
+    unsigned n = number && number->nbytes == 1 ? *(uint8_t *)number->data : MESSAGES;
+    if (n >= MESSAGES || !data || data->nbytes != world->items[n].bytes ||
+        !is_filled(data->data, data->nbytes, n)) {
+        world->wrong++;
+        return;
+    }
+    world->received[n]++;
+    if (haul_message_wants_reply(message))
+        answer(world, message, n);
+}
+
+static void *receive_until_closed(void *arg)
+{
+    struct world *world = arg;
+    struct haul_message *message;
+    while (haul_recv(world->server, &message, HAUL_FOREVER) == 0) {
+        take(world, message);
+        haul_message_release(message);
+    }
+    return NULL;
+}
+
+/* ---- The client's side ----------------------------------------------------------------------- */
+
+static int open_context(const char *const *settings, struct haul_context **context)
+{
+    struct haul_options *options;
+    OK(haul_options_create(&options));
+    OK(haul_options_set(options, "log", "error"));
+    for (size_t i = 0; settings[i]; i += 2)
+        OK(haul_options_set(options, settings[i], settings[i + 1]));
+    int err = haul_open(context, options);
+    haul_options_destroy(options);
+    return err;
+}
+
+static int start_op(struct world *world, unsigned number, uint8_t *tag, struct haul_op **op)
+{
+    struct haul_dict *dict;
+    const struct item *item = &world->items[number];
+    const uint64_t one = 1;
+    OK(haul_dict_create(world->client_context, &dict));
+    OK(haul_dict_put(dict, "number", HAUL_U8, 1, &one, tag));
+    put_bytes(dict, "data", world->data[number], item->bytes, number);
+    int err = item->calls ? haul_call_async(world->peer, dict, op)
+                          : haul_send_async(world->peer, dict, op);
+    haul_dict_destroy(dict);
+    return err;
+}
+
+static void check_reply(struct haul_op *op, const struct item *item, unsigned number)
+{
+    struct haul_message *reply;
+    OK(haul_op_reply(op, &reply));
+    assert_bytes(reply, "reply", item->reply_bytes, reply_seed(number));
+    haul_message_release(reply);
+}
+
+/* Waits for its end, if necessary by cancelling. */
+static void end_op(struct world *world, unsigned number, struct haul_op *op)
+{
+    int err = haul_op_wait(op, world->patience_ns);
+    if (err == HAUL_TIMEOUT && haul_op_test(op) == HAUL_BUSY) {
+        haul_op_cancel(op);
+        err = haul_op_wait(op, WAIT_NS);
+        assert_int_not_equal(haul_op_test(op), HAUL_BUSY);
+    }
+    if (err == 0 && world->items[number].calls)
+        check_reply(op, &world->items[number], number);
+    world->result[number] = err;
+    haul_op_release(op);
+    /* Ours again: who still reads it reads something else than was sent. */
+    memset(world->data[number], 0xee, world->items[number].bytes);
+}
+
+static void send_all(struct world *world)
+{
+    struct haul_op *ops[MESSAGES];
+    uint8_t tags[MESSAGES];
+    for (unsigned i = 0; i < MESSAGES; i++) {
+        tags[i] = (uint8_t)i;
+        OK(start_op(world, i, &tags[i], &ops[i]));
+    }
+    for (unsigned i = 0; i < MESSAGES; i++)
+        end_op(world, i, ops[i]);
+}
+
+/* ---- The world ------------------------------------------------------------------------------- */
+
+static void check_outcome(struct world *world)
+{
+    struct haul_stats stats;
+    haul_context_stats(world->client_context, &stats);
+    assert_int_equal(stats.ops_under_way, 0);
+    assert_int_equal(stats.messages_sent + stats.ops_failed, MESSAGES);
+    assert_int_equal(world->wrong, 0);
+    for (unsigned i = 0; i < MESSAGES; i++) {
+        if (world->result[i])
+            assert_in_range(world->received[i], 0, 1);
+        else
+            assert_int_equal(world->received[i], 1);
+    }
+}
+
+/* Waits until the receiver has taken what the ops say that it holds. */
+static void wait_for_received(struct world *world)
+{
+    struct haul_stats stats;
+    time_t limit = time(NULL) + WAIT_NS / 1000000000;
+    do {
+        haul_context_stats(world->server_context, &stats);
+        assert_in_range(time(NULL), 0, limit);
+        sched_yield();
+    } while (stats.messages_unreleased > 0);
+}
+
+static int build(struct world *world, const char *const *settings)
+{
+    int err = open_context(settings, &world->server_context);
+    if (!err)
+        err = open_context(settings, &world->client_context);
+    if (!err)
+        err = haul_listen(world->server_context, "127.0.0.1:0", &world->server);
+    if (!err)
+        err = haul_connect(world->client_context, haul_server_address(world->server),
+                           world->patience_ns, &world->peer);
+    return err;
+}
+
+static void tear_down(struct world *world)
+{
+    if (world->peer)
+        haul_peer_release(world->peer);
+    if (world->client_context)
+        haul_close(world->client_context);
+    if (world->server)
+        haul_server_close(world->server);
+    if (world->server_context)
+        haul_close(world->server_context);
+}
+
+/* One life of a pair of contexts with these settings. Returns why it could not be connected, or 0. */
+static int live(struct world *world, const struct item *items, int64_t patience_ns,
+                const char *const *settings)
+{
+    *world = (struct world){.items = items, .patience_ns = patience_ns};
+    int err = build(world, settings);
+    if (!err) {
+        for (unsigned i = 0; i < MESSAGES; i++)
+            world->data[i] = test_malloc(items[i].bytes + 1);
+        assert_int_equal(
+            pthread_create(&world->receiver, NULL, receive_until_closed, world), 0);
+        send_all(world);
+        wait_for_received(world);
+        haul_close(world->server_context);
+        world->server_context = NULL;
+        assert_int_equal(pthread_join(world->receiver, NULL), 0);
+        check_outcome(world);
+        for (unsigned i = 0; i < MESSAGES; i++)
+            test_free(world->data[i]);
+    }
+    tear_down(world);
+    return err;
+}
+
+static void succeeds(const struct item *items, const char *const *settings)
+{
+    struct world world;
+    OK(live(&world, items, WAIT_NS, settings));
+    for (unsigned i = 0; i < MESSAGES; i++)
+        OK(world.result[i]);
+}
+
+#define SETTINGS(...) ((const char *const[]){__VA_ARGS__, NULL})
+
+/* ---- What only delays ------------------------------------------------------------------------ */
+
+static void test_nothing_fails(void **state)
+{
+    (void)state;
+    succeeds(large_items, SETTINGS("loop_delay_us", "0"));
+    succeeds(small_items, SETTINGS("prepaid_max", "0"));
+}
+
+static void test_late_frames(void **state)
+{
+    (void)state;
+    succeeds(large_items, SETTINGS("loop_delay_us", "3000"));
+    succeeds(large_items, SETTINGS("loop_delay_us", "3000", "loop_rma", "off"));
+}
+
+static void test_short_writes(void **state)
+{
+    static const char *const pieces[] = {"1", "7", "4097", "65535"};
+    (void)state;
+    for (size_t i = 0; i < sizeof pieces / sizeof *pieces; i++)
+        succeeds(i == 0 ? small_items : large_items,
+                 SETTINGS("loop_short_writes", pieces[i], "loop_rma", "off"));
+}
+
+static void test_late_reads(void **state)
+{
+    (void)state;
+    succeeds(large_items, SETTINGS("loop_rma_delay_us", "20000"));
+    succeeds(large_items, SETTINGS("loop_rma_delay_us", "5000", "loop_delay_us", "5000"));
+}
+
+/* ---- What fails ------------------------------------------------------------------------------ */
+
+/* A failed read is asked for on the channel; also the one that should prove the path. */
+static void test_failing_reads(void **state)
+{
+    static const char *const every[] = {"1", "2", "3", "5"};
+    (void)state;
+    for (size_t i = 0; i < sizeof every / sizeof *every; i++)
+        succeeds(large_items, SETTINGS("loop_rma_fail_every", every[i]));
+}
+
+/* Reads that never complete are ended after a while, and asked for on the channel. */
+static void test_hanging_reads_are_given_up(void **state)
+{
+    static const char *const every[] = {"1", "3"};
+    (void)state;
+    for (size_t i = 0; i < sizeof every / sizeof *every; i++)
+        succeeds(large_items, SETTINGS("loop_rma_hang_every", every[i]));
+}
+
+/* Ops are cancelled while their memory is being read by reads that hang or are late. */
+static void test_cancelled_during_reads(void **state)
+{
+    static const char *const every[] = {"2", "3", "4"};
+    struct world world;
+    (void)state;
+    for (size_t i = 0; i < sizeof every / sizeof *every; i++)
+        OK(live(&world, large_items, SHORT_NS, SETTINGS("loop_rma_hang_every", every[i])));
+    for (int patience_ms = 0; patience_ms < 40; patience_ms += 4) {
+        int err = live(&world, large_items, patience_ms * (int64_t)1000000,
+                       SETTINGS("loop_rma_delay_us", "10000"));
+        assert_true(err == 0 || err == HAUL_UNREACHABLE);
+    }
+}
+
+/* Returns how many of the ops failed, or MESSAGES if there was not even a connection. */
+static unsigned drop_after(const struct item *items, uint64_t bytes, const char *prepaid,
+                           const char *rma)
+{
+    struct world world;
+    char text[32];
+    unsigned failed = 0;
+    snprintf(text, sizeof text, "%llu", (unsigned long long)bytes);
+    int err = live(&world, items, DROP_PATIENCE_NS,
+                   SETTINGS("loop_drop_after_bytes", text, "prepaid_max", prepaid, "loop_rma", rma));
+    if (err) {
+        assert_int_equal(err, HAUL_UNREACHABLE);
+        return MESSAGES;
+    }
+    for (unsigned i = 0; i < MESSAGES; i++) {
+        int result = world.result[i];
+        failed += result != 0;
+        assert_true(result == 0 || result == HAUL_PEER_LOST || result == HAUL_CANCELLED);
+    }
+    return failed;
+}
+
+/* Every byte takes long with sanitizers; HAULTEST_STRIDE=1 does it there too. */
+static uint64_t drop_stride(void)
+{
+    const char *stride = getenv("HAULTEST_STRIDE"), *sanitizer = getenv("HAULTEST_SANITIZE");
+    if (stride)
+        return strtoull(stride, NULL, 10);
+    return sanitizer && strcmp(sanitizer, "none") != 0 ? 7 : 1;
+}
+
+/* From a connection that cannot even greet, to one that nothing happens to. */
+static void drop_at_every_byte(const char *prepaid)
+{
+    uint64_t bytes = 1;
+    unsigned whole = 0;
+    while (whole < 3) {
+        assert_in_range(bytes, 1, 100000);
+        whole = drop_after(small_items, bytes, prepaid, "off") == 0 ? whole + 1 : 0;
+        bytes += drop_stride();
+    }
+}
+
+static void test_dropped_at_every_byte(void **state)
+{
+    (void)state;
+    drop_at_every_byte("4M");
+    drop_at_every_byte("0");
+}
+
+/* Large payloads: at their beginning, at the borders of chunks and in the middle. */
+static void test_dropped_in_payloads(void **state)
+{
+    (void)state;
+    for (uint64_t mib = 0; mib < 8; mib++) {
+        for (int step = -2; step <= 2; step++) {
+            uint64_t bytes = (mib << 20) + 1000 + (uint64_t)(step * 333);
+            drop_after(large_items, bytes, "4M", "off");
+            drop_after(large_items, bytes, "0", "off");
+            drop_after(large_items, 600 + bytes / 1000, "0", "on");
+        }
+    }
+}
+
+/* Whatever cannot be allocated: an error where it matters, no crash, and memory is not lost. */
+static void test_failing_allocations(void **state)
+{
+    struct world world;
+    (void)state;
+    for (unsigned every = 1; every <= 60; every++) {
+        char text[16];
+        snprintf(text, sizeof text, "%u", every);
+        int err = live(&world, every % 2 ? large_items : small_items, DROP_PATIENCE_NS,
+                       SETTINGS("loop_fail_alloc", text));
+        assert_true(err == 0 || err == HAUL_NO_MEMORY || err == HAUL_UNREACHABLE);
+    }
+}
+
+/* Everything at once. */
+static void test_all_faults(void **state)
+{
+    struct world world;
+    (void)state;
+    for (unsigned i = 0; i < 40; i++) {
+        char drop[16], delay[16], fail[16], hang[16];
+        snprintf(drop, sizeof drop, "%u", 1000 + 77777 * i);
+        snprintf(delay, sizeof delay, "%u", i % 5 * 300);
+        snprintf(fail, sizeof fail, "%u", i % 7);
+        snprintf(hang, sizeof hang, "%u", i % 4);
+        int err = live(&world, large_items, DROP_PATIENCE_NS,
+                       SETTINGS("loop_drop_after_bytes", drop, "loop_delay_us", delay,
+                                "loop_rma_delay_us", delay, "loop_rma_fail_every", fail,
+                                "loop_rma_hang_every", hang, "loop_short_writes", "5000"));
+        assert_true(err == 0 || err == HAUL_UNREACHABLE);
+    }
+}
+
+static int fill_replies(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < MESSAGES; i++)
+        fill(replies[i], sizeof replies[i], reply_seed(i));
+    return 0;
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_nothing_fails),
+        cmocka_unit_test(test_late_frames),
+        cmocka_unit_test(test_short_writes),
+        cmocka_unit_test(test_late_reads),
+        cmocka_unit_test(test_failing_reads),
+        cmocka_unit_test(test_hanging_reads_are_given_up),
+        cmocka_unit_test(test_cancelled_during_reads),
+        cmocka_unit_test(test_dropped_at_every_byte),
+        cmocka_unit_test(test_dropped_in_payloads),
+        cmocka_unit_test(test_failing_allocations),
+        cmocka_unit_test(test_all_faults),
+    };
+    cmocka_set_test_filter(getenv("HAULTEST_FILTER"));
+    return cmocka_run_group_tests_name("faults", tests, fill_replies, NULL);
+}

@@ -164,6 +164,12 @@ void fake_drive(struct haul_engine *a, struct haul_engine *b, bool (*done)(void 
     }
 }
 
+void fake_settle(struct haul_engine *engine)
+{
+    while (fake_pass(engine))
+        continue;
+}
+
 /* ---- Connections -------------------------------------------------------------------------------
  */
 
@@ -517,6 +523,12 @@ bool fake_link_lost(void *arg)
     return ((const struct haul_link *)arg)->lost > 0;
 }
 
+bool fake_has_frames(void *arg)
+{
+    const struct fake_frames *wanted = arg;
+    return wanted->link->frames >= wanted->frames;
+}
+
 /* ---- Pairs, sockets, paths ---------------------------------------------------------------------
  */
 
@@ -555,6 +567,12 @@ void fake_pair_close(struct fake_pair *pair)
 void fake_pair_drive(struct fake_pair *pair, bool (*done)(void *arg), void *arg)
 {
     fake_drive(&pair->a, &pair->b, done, arg);
+}
+
+void fake_pair_drive_frames(struct fake_pair *pair, struct haul_link *link, uint64_t frames)
+{
+    fake_pair_drive(pair, fake_has_frames, &(struct fake_frames){link, frames});
+    assert_int_equal(link->frames, frames);
 }
 
 int fake_raw_connect(const struct haul_listener *listener)

@@ -89,7 +89,15 @@ bool fake_pass(struct haul_engine *engine);
 /* Drives both (b may be NULL) until done(arg); fails the test after a long time. */
 void fake_drive(struct haul_engine *a, struct haul_engine *b, bool (*done)(void *arg), void *arg);
 
-/* Conditions for fake_drive(); arg: a link. */
+/* Drives one until nothing is left to do; what lies in sockets of others stays there. */
+void fake_settle(struct haul_engine *engine);
+
+struct fake_frames {
+    const struct haul_link *link;
+    uint64_t frames; /* wanted */
+};
+/* Conditions for fake_drive(). */
+bool fake_has_frames(void *fake_frames);
 bool fake_link_ready(void *link); /* connected or lost */
 bool fake_link_lost(void *link);
 
@@ -103,6 +111,8 @@ struct fake_pair {
 void fake_pair_open(struct fake_pair *pair, const char *host, enum refusal refusal);
 void fake_pair_close(struct fake_pair *pair);
 void fake_pair_drive(struct fake_pair *pair, bool (*done)(void *arg), void *arg);
+/* Until the link has that many frames, and no more. */
+void fake_pair_drive_frames(struct fake_pair *pair, struct haul_link *link, uint64_t frames);
 
 /* Sockets that are driven by hand; they block. To a Unix socket or 127.0.0.1. */
 int fake_raw_connect(const struct haul_listener *listener);

@@ -39,12 +39,6 @@ static void expect_detail(const char *part)
         fail_msg("\"%s\" is not in \"%s\"", part, fake_detail);
 }
 
-static void settle(struct haul_engine *engine)
-{
-    while (fake_pass(engine))
-        continue;
-}
-
 /* ---- Names --------------------------------------------------------------------------------------
  */
 
@@ -87,7 +81,7 @@ static void expect_reachable(struct haul_engine *engine, const char *host, const
     unsigned before = engine->accepted_count;
     struct haul_link *link = fake_connect(engine, host, service);
     fake_drive(engine, NULL, fake_link_ready, link);
-    settle(engine);
+    fake_settle(engine);
     assert_int_equal(link->connected, 1);
     assert_int_equal(engine->accepted_count, before + 1);
     const char *address = engine->accepted[before]->address;
@@ -192,7 +186,7 @@ static void test_no_memory_to_watch(void **state)
     assert_int_equal(fake_listen(engine, &second, "127.0.0.1", "0"), HAUL_NO_MEMORY);
     int fd = fake_raw_connect(&listener);
     char byte;
-    settle(engine);
+    fake_settle(engine);
     assert_int_equal(recv(fd, &byte, 1, 0), 0); /* turned away */
     assert_int_equal(engine->accepted_count, 0);
     close(fd);
@@ -335,12 +329,12 @@ static void test_silent_address(void **state)
     assert_int_equal(fake_listen(engine, &listener, "127.0.0.1", "0"), 0);
     int fd = make_silent((uint16_t)atoi(fake_port(&listener)), clients);
     struct haul_link *link = fake_connect(engine, "", fake_port(&listener));
-    settle(engine);
+    fake_settle(engine);
     assert_false(fake_link_ready(link));
     fake_clock_ns += (uint64_t)2000000000;
     fake_drive(engine, NULL, fake_link_ready, link);
     assert_int_equal(link->connected, 1);
-    settle(engine);
+    fake_settle(engine);
     assert_int_equal(engine->accepted_count, 1);
     fake_disconnect(link, false);
     for (int i = 0; i < CLIENTS; i++)
@@ -356,7 +350,7 @@ static void test_disconnect_while_connecting(void **state)
     assert_int_equal(fake_listen(engine, &listener, "127.0.0.1", "0"), 0);
     fake_disconnect(fake_connect(engine, "", fake_port(&listener)), false);
     fake_disconnect(fake_connect(engine, "", fake_port(&listener)), true);
-    settle(engine);
+    fake_settle(engine);
     assert_int_equal(engine->watches, 1);
     fake_unlisten(&listener);
 }
@@ -372,7 +366,7 @@ static void test_core_turns_away(void **state)
     engine->refuses_links = true;
     assert_int_equal(fake_listen(engine, &listener, "127.0.0.1", "0"), 0);
     int fd = fake_raw_connect(&listener);
-    settle(engine);
+    fake_settle(engine);
     assert_int_equal(recv(fd, &byte, 1, 0), 0);
     close(fd);
     fake_unlisten(&listener);
@@ -402,18 +396,18 @@ static void test_out_of_descriptors(void **state)
         fds[i] = fake_raw_connect(&listener);
     struct rlimit before = leave_descriptors(2);
     unsigned lines = fake_log_lines;
-    settle(engine); /* and it ends: no event is reported again and again */
+    fake_settle(engine); /* and it ends: no event is reported again and again */
     assert_int_equal(engine->accepted_count, 2);
     assert_int_equal(fake_log_lines, lines + 1);
     assert_non_null(strstr(fake_log, "cannot accept connections: Too many open files"));
     for (int i = 0; i < 3; i++) {
         fake_clock_ns += 100000000;
-        settle(engine);
+        fake_settle(engine);
     }
     assert_int_equal(fake_log_lines, lines + 1);
     assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
     fake_clock_ns += 100000000;
-    settle(engine);
+    fake_settle(engine);
     assert_int_equal(engine->accepted_count, CLIENTS);
     for (int i = 0; i < CLIENTS; i++)
         close(fds[i]);

@@ -17,32 +17,8 @@
 
 enum { KIB = 1 << 10, MIB = 1 << 20 };
 
-/* ---- Conditions ---------------------------------------------------------------------------------
+/* ---- Frames -----------------------------------------------------------------------------------
  */
-
-struct frames_wanted {
-    const struct haul_link *link;
-    uint64_t frames;
-};
-
-static bool has_frames(void *arg)
-{
-    const struct frames_wanted *wanted = arg;
-    return wanted->link->frames >= wanted->frames;
-}
-
-static void drive_until_frames(struct fake_pair *pair, struct haul_link *link, uint64_t frames)
-{
-    fake_pair_drive(pair, has_frames, &(struct frames_wanted){link, frames});
-    assert_int_equal(link->frames, frames);
-}
-
-/* Nothing is left to do in either engine: what was queued in sockets stays there. */
-static void settle(struct haul_engine *engine)
-{
-    while (fake_pass(engine))
-        continue;
-}
 
 /* Sends a frame as soon as the channel takes it. */
 static bool try_later(void *arg)
@@ -77,8 +53,8 @@ static void exchange_sizes(const char *host)
             send_when_possible(&pair, pair.server, bodies[body], payloads[i], parts);
         }
     }
-    drive_until_frames(&pair, pair.server, pair.client->next_seq);
-    drive_until_frames(&pair, pair.client, pair.server->next_seq);
+    fake_pair_drive_frames(&pair, pair.server, pair.client->next_seq);
+    fake_pair_drive_frames(&pair, pair.client, pair.server->next_seq);
     assert_int_equal(pair.client->sent, pair.server->sent);
     fake_pair_close(&pair);
 }
@@ -111,7 +87,7 @@ static void test_many_small_frames(void **state)
     fake_pair_open(&pair, "127.0.0.1", REFUSE_NOTHING);
     for (int i = 0; i < 20000; i++)
         send_when_possible(&pair, pair.client, (size_t)i % 97, (uint64_t)(i % 5 * 11), 1);
-    drive_until_frames(&pair, pair.server, 20000);
+    fake_pair_drive_frames(&pair, pair.server, 20000);
     fake_pair_close(&pair);
 }
 
@@ -123,7 +99,7 @@ static void test_huge_payload(void **state)
     assert_int_equal(fake_send(pair.client, 100, 96 * MIB + 13, 3, NULL), 0);
     for (int i = 0; i < 10; i++)
         assert_int_equal(fake_send(pair.client, 32, 0, 0, NULL), 0);
-    drive_until_frames(&pair, pair.server, 11);
+    fake_pair_drive_frames(&pair, pair.server, 11);
     fake_pair_close(&pair);
 }
 
@@ -228,7 +204,7 @@ static void expect_lost(struct raw *raw, const char *why)
     fake_drive(&raw->engine, NULL, fake_link_lost, raw->link);
     assert_int_equal(raw->link->lost_err, HAUL_PEER_LOST);
     assert_string_equal(raw->link->why, why);
-    settle(&raw->engine);
+    fake_settle(&raw->engine);
 }
 
 static void raw_hang_up(struct raw *raw)
@@ -321,12 +297,12 @@ static void refused(enum refusal refusal)
     raw_write_frame(&raw, 0, 10, 1000, SIZE_MAX / 2);
     fake_drive(&raw.engine, NULL, is_refused, raw.link);
     raw_write_frame(&raw, 1, 10, 1000, SIZE_MAX / 2);
-    settle(&raw.engine);
+    fake_settle(&raw.engine);
     assert_int_equal(raw.link->lost, 0);
     assert_int_equal(fake_send(raw.link, 20, 0, 0, NULL), 0);
     fake_disconnect(raw.link, true);
     uint8_t answer[HAUL_PREFIX_BYTES + 20], *wanted = fake_frame(0, 20, 0, NULL);
-    settle(&raw.engine);
+    fake_settle(&raw.engine);
     assert_int_equal(recv(raw.fd, answer, sizeof answer, MSG_WAITALL), sizeof answer);
     assert_memory_equal(answer, wanted, sizeof answer);
     assert_int_equal(recv(raw.fd, answer, sizeof answer, 0), 0);
@@ -371,261 +347,9 @@ static void test_hang_up_after_refusal(void **state)
     raw_write_frame(&raw, 0, 10, 0, SIZE_MAX / 2);
     fake_drive(&raw.engine, NULL, is_refused, raw.link);
     raw_hang_up(&raw);
-    settle(&raw.engine);
+    fake_settle(&raw.engine);
     assert_int_equal(raw.link->lost, 0);
     raw_close(&raw);
-}
-
-/* ---- Back pressure ------------------------------------------------------------------------------
- */
-
-enum { MORE_THAN_SOCKETS_TAKE = 64 * MIB };
-
-static void send_one_more(struct haul_link *link)
-{
-    assert_int_equal(fake_send(link, 48, 1000, 1, NULL), 0);
-}
-
-/* The server is not driven, so the client's socket is full and stays so. */
-static void fill(struct fake_pair *pair, struct parcel **lent)
-{
-    fake_pair_open(pair, "127.0.0.1", REFUSE_NOTHING);
-    assert_int_equal(fake_send(pair->client, 48, MORE_THAN_SOCKETS_TAKE, 3, lent), 0);
-    settle(&pair->a);
-    assert_int_equal(pair->client->sent, 0);
-}
-
-static void test_busy_then_writable(void **state)
-{
-    (void)state;
-    struct fake_pair pair;
-    fill(&pair, NULL);
-    for (int i = 0; i < 50; i++)
-        assert_int_equal(fake_send(pair.client, (size_t)i * 100, 0, 0, NULL), 0);
-    assert_int_equal(fake_send(pair.client, 48, 1000, 1, NULL), HAUL_BUSY);
-    assert_int_equal(pair.client->writable, 0);
-    pair.client->on_writable = send_one_more;
-    drive_until_frames(&pair, pair.server, 52);
-    assert_int_equal(pair.client->writable, 1);
-    assert_int_equal(pair.client->sent, 2);
-    fake_pair_close(&pair);
-}
-
-static void test_peer_that_never_reads(void **state)
-{
-    (void)state;
-    struct fake_pair pair;
-    fake_pair_open(&pair, "127.0.0.1", REFUSE_NOTHING);
-    for (int i = 0; i < 64; i++)
-        assert_int_equal(fake_send(pair.client, MIB, 0, 0, NULL), 0);
-    fake_drive(&pair.a, NULL, fake_link_lost, pair.client);
-    assert_int_equal(pair.client->lost_err, HAUL_PEER_LOST);
-    assert_string_equal(pair.client->why, "it does not read what is sent to it");
-    fake_pair_close(&pair);
-}
-
-enum { CHAIN = 5000 };
-
-static void send_next_of_chain(struct haul_link *link)
-{
-    if (link->next_seq < CHAIN)
-        assert_int_equal(fake_send(link, 48, 10, 1, NULL), 0);
-}
-
-/* sent() sends the next frame, which is written at once: the stack must not grow with each. */
-static void test_send_inside_sent(void **state)
-{
-    (void)state;
-    struct fake_pair pair;
-    fake_pair_open(&pair, "127.0.0.1", REFUSE_NOTHING);
-    pair.client->on_sent = send_next_of_chain;
-    assert_int_equal(fake_send(pair.client, 48, 10, 1, NULL), 0);
-    drive_until_frames(&pair, pair.server, CHAIN);
-    assert_int_equal(pair.client->sent, CHAIN);
-    assert_int_equal(pair.client->depth_max, 1);
-    fake_pair_close(&pair);
-}
-
-/* ---- Recall -------------------------------------------------------------------------------------
- */
-
-static bool recall(struct haul_link *link, struct parcel *lent)
-{
-    return link->engine->ops->recall(link->conn, lent);
-}
-
-static void test_recall_begun(void **state)
-{
-    (void)state;
-    struct fake_pair pair;
-    struct parcel *lent;
-    fill(&pair, &lent);
-    assert_int_equal(fake_send(pair.client, 48, 1000, 1, NULL), HAUL_BUSY);
-    assert_true(recall(pair.client, lent));
-    fake_parcel_free(lent);
-    pair.client->on_writable = send_one_more;
-    drive_until_frames(&pair, pair.server, 2);
-    assert_int_equal(pair.client->sent, 1);
-    fake_pair_close(&pair);
-}
-
-static void test_recall_not_begun(void **state)
-{
-    (void)state;
-    struct fake_pair pair;
-    struct parcel *lent;
-    fake_pair_open(&pair, "127.0.0.1", REFUSE_NOTHING);
-    for (int i = 0; i < 14; i++)
-        assert_int_equal(fake_send(pair.client, MIB, 0, 0, NULL), 0);
-    assert_int_equal(fake_send(pair.client, 48, 1000, 3, &lent), 0);
-    pair.client->next_seq--; /* it will not arrive: the next one has its number */
-    assert_int_equal(fake_send(pair.client, 100, 0, 0, NULL), 0);
-    assert_int_equal(fake_send(pair.client, 48, 1000, 1, NULL), HAUL_BUSY);
-    assert_true(recall(pair.client, lent));
-    fake_parcel_free(lent);
-    pair.client->on_writable = send_one_more;
-    drive_until_frames(&pair, pair.server, 16);
-    assert_int_equal(pair.client->writable, 1);
-    assert_int_equal(pair.client->sent, 1);
-    fake_pair_close(&pair);
-}
-
-static void send_and_recall(struct haul_link *link)
-{
-    struct parcel *lent;
-    link->on_sent = NULL;
-    assert_int_equal(fake_send(link, 48, 1000, 1, &lent), 0);
-    assert_int_equal(link->sent, 1); /* it is written, and sent() will be called later */
-    assert_int_equal(fake_send(link, 48, 1000, 1, NULL), HAUL_BUSY);
-    assert_true(recall(link, lent));
-    assert_true(recall(link, lent));
-    fake_parcel_free(lent);
-}
-
-static void test_recall_written(void **state)
-{
-    (void)state;
-    struct fake_pair pair;
-    fake_pair_open(&pair, "127.0.0.1", REFUSE_NOTHING);
-    pair.client->on_sent = send_and_recall;
-    pair.client->on_writable = send_one_more;
-    assert_int_equal(fake_send(pair.client, 48, 1000, 1, NULL), 0);
-    drive_until_frames(&pair, pair.server, 3);
-    assert_int_equal(pair.client->sent, 2);
-    fake_pair_close(&pair);
-}
-
-static void test_recall_after_loss(void **state)
-{
-    (void)state;
-    struct fake_pair pair;
-    struct parcel *lent;
-    fill(&pair, &lent);
-    fake_disconnect(pair.server, false);
-    fake_drive(&pair.a, NULL, fake_link_lost, pair.client);
-    assert_true(recall(pair.client, lent));
-    fake_parcel_free(lent);
-    fake_pair_close(&pair);
-}
-
-/* ---- Disconnecting ------------------------------------------------------------------------------
- */
-
-/* Core lets go of the client; its link lives on to look at. */
-static void disconnect_client(struct fake_pair *pair, bool flush)
-{
-    pair->a.ops->disconnect(pair->client->conn, flush);
-    pair->a.ops->route_free(pair->client->route);
-}
-
-static void close_after_disconnect(struct fake_pair *pair)
-{
-    free(pair->client);
-    fake_close(&pair->a);
-    fake_close(&pair->b);
-}
-
-static void test_flush_begun(void **state)
-{
-    (void)state;
-    struct fake_pair pair;
-    fill(&pair, NULL);
-    assert_int_equal(fake_send(pair.client, 100, 0, 0, NULL), 0);
-    disconnect_client(&pair, true);
-    assert_int_equal(pair.client->sent, 1);
-    fake_pair_drive(&pair, fake_link_lost, pair.server);
-    assert_int_equal(pair.server->frames, 2);
-    assert_string_equal(pair.server->why, "the connection was closed");
-    close_after_disconnect(&pair);
-}
-
-static void test_flush_not_begun(void **state)
-{
-    (void)state;
-    struct fake_pair pair;
-    fake_pair_open(&pair, "127.0.0.1", REFUSE_NOTHING);
-    for (int i = 0; i < 14; i++)
-        assert_int_equal(fake_send(pair.client, MIB, 0, 0, NULL), 0);
-    assert_int_equal(fake_send(pair.client, 48, 1000, 3, NULL), 0);
-    pair.client->next_seq--;
-    assert_int_equal(fake_send(pair.client, 100, 0, 0, NULL), 0);
-    disconnect_client(&pair, true);
-    assert_int_equal(pair.client->sent, 1);
-    fake_pair_drive(&pair, fake_link_lost, pair.server);
-    assert_int_equal(pair.server->frames, 15);
-    close_after_disconnect(&pair);
-}
-
-/* Bytes that the client never read do not cost the server the client's last frame. */
-static void test_flush_with_unread_bytes(void **state)
-{
-    (void)state;
-    struct fake_pair pair;
-    fake_pair_open(&pair, "127.0.0.1", REFUSE_NOTHING);
-    assert_int_equal(fake_send(pair.server, 48, MIB, 1, NULL), 0);
-    assert_int_equal(fake_send(pair.client, 100, 0, 0, NULL), 0);
-    disconnect_client(&pair, true);
-    fake_pair_drive(&pair, fake_link_lost, pair.server);
-    assert_int_equal(pair.server->frames, 1);
-    assert_string_equal(pair.server->why, "the connection was closed");
-    close_after_disconnect(&pair);
-}
-
-static void test_no_flush(void **state)
-{
-    (void)state;
-    struct fake_pair pair;
-    fill(&pair, NULL);
-    disconnect_client(&pair, false);
-    assert_int_equal(pair.client->sent, 1);
-    fake_drive(&pair.b, NULL, fake_link_lost, pair.server);
-    assert_int_equal(pair.server->frames, 0);
-    close_after_disconnect(&pair);
-}
-
-static void test_flush_gives_up_in_time(void **state)
-{
-    (void)state;
-    struct fake_pair pair;
-    fill(&pair, NULL);
-    disconnect_client(&pair, true);
-    settle(&pair.a);
-    assert_int_equal(pair.a.watches, 1);
-    assert_true(pair.a.ops->deadline_ns(pair.a.channel) != UINT64_MAX);
-    fake_clock_ns += 1000000000;
-    settle(&pair.a);
-    assert_int_equal(pair.a.watches, 0);
-    assert_true(pair.a.ops->deadline_ns(pair.a.channel) == UINT64_MAX);
-    close_after_disconnect(&pair);
-}
-
-static void test_close_while_flushing(void **state)
-{
-    (void)state;
-    struct fake_pair pair;
-    fill(&pair, NULL);
-    disconnect_client(&pair, true);
-    close_after_disconnect(&pair);
 }
 
 /* ---- Many ---------------------------------------------------------------------------------------
@@ -691,7 +415,7 @@ static void test_many_connections(void **state)
 static void *serve(void *arg)
 {
     struct fake_pair *pair = arg;
-    fake_drive(&pair->b, NULL, has_frames, &(struct frames_wanted){pair->server, 1000});
+    fake_drive(&pair->b, NULL, fake_has_frames, &(struct fake_frames){pair->server, 1000});
     return NULL;
 }
 
@@ -710,7 +434,7 @@ static void test_two_threads(void **state)
             pair.client->writable = 0;
         }
     }
-    fake_drive(&pair.a, NULL, has_frames, &(struct frames_wanted){pair.client, 1000});
+    fake_drive(&pair.a, NULL, fake_has_frames, &(struct fake_frames){pair.client, 1000});
     assert_int_equal(pthread_join(thread, NULL), 0);
     fake_pair_close(&pair);
 }
@@ -718,37 +442,15 @@ static void test_two_threads(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_sizes_tcp4),
-        cmocka_unit_test(test_sizes_tcp6),
-        cmocka_unit_test(test_sizes_unix),
-        cmocka_unit_test(test_many_small_frames),
-        cmocka_unit_test(test_huge_payload),
-        cmocka_unit_test(test_dribble),
-        cmocka_unit_test(test_end_between_frames),
-        cmocka_unit_test(test_end_in_prefix),
-        cmocka_unit_test(test_end_in_payload),
-        cmocka_unit_test(test_reset),
-        cmocka_unit_test(test_last_words),
-        cmocka_unit_test(test_check_refuses),
-        cmocka_unit_test(test_frame_refuses),
-        cmocka_unit_test(test_received_refuses),
-        cmocka_unit_test(test_no_target),
-        cmocka_unit_test(test_hang_up_after_refusal),
-        cmocka_unit_test(test_busy_then_writable),
-        cmocka_unit_test(test_peer_that_never_reads),
-        cmocka_unit_test(test_send_inside_sent),
-        cmocka_unit_test(test_recall_begun),
-        cmocka_unit_test(test_recall_not_begun),
-        cmocka_unit_test(test_recall_written),
-        cmocka_unit_test(test_recall_after_loss),
-        cmocka_unit_test(test_flush_begun),
-        cmocka_unit_test(test_flush_not_begun),
-        cmocka_unit_test(test_flush_with_unread_bytes),
-        cmocka_unit_test(test_no_flush),
-        cmocka_unit_test(test_flush_gives_up_in_time),
-        cmocka_unit_test(test_close_while_flushing),
-        cmocka_unit_test(test_many_connections),
-        cmocka_unit_test(test_two_threads),
+        cmocka_unit_test(test_sizes_tcp4),         cmocka_unit_test(test_sizes_tcp6),
+        cmocka_unit_test(test_sizes_unix),         cmocka_unit_test(test_many_small_frames),
+        cmocka_unit_test(test_huge_payload),       cmocka_unit_test(test_dribble),
+        cmocka_unit_test(test_end_between_frames), cmocka_unit_test(test_end_in_prefix),
+        cmocka_unit_test(test_end_in_payload),     cmocka_unit_test(test_reset),
+        cmocka_unit_test(test_last_words),         cmocka_unit_test(test_check_refuses),
+        cmocka_unit_test(test_frame_refuses),      cmocka_unit_test(test_received_refuses),
+        cmocka_unit_test(test_no_target),          cmocka_unit_test(test_hang_up_after_refusal),
+        cmocka_unit_test(test_many_connections),   cmocka_unit_test(test_two_threads),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -10,11 +10,11 @@ import pathlib
 import struct
 import sys
 
-HELLO, WELCOME, BYE, MESSAGE, FETCH, DATA, ACK, CREDIT, CANCEL, PING, PONG = range(1, 12)
+HELLO, WELCOME, BYE, MESSAGE, FETCH, DATA, ACK, CREDIT, CANCEL, PING, PONG, RELEASE = range(1, 13)
 WANTS_ACK, WANTS_REPLY = 1, 2
 WAY, RMA, SENTENCE = 1, 2, 3
 CRITICAL = 1
-FORTRAN, OFFERED = 1, 2
+FORTRAN, OFFERED, GIVEN = 1, 2, 4
 U8, F16, F32, I64, OTHER = 6, 10, 12, 5, 16
 GIB = 1 << 30
 
@@ -79,7 +79,7 @@ FRAMES = {
     "message_plain": message(0, [array("x", F32, 4, (16,))]),
     "message_reply": message(3, [array("done", U8, 1)], reply_to=2),
     "message_offered": message(0x0102030405060708, [
-        array("foo", U8, 1, (1024, 64, 64, 3), OFFERED, records=record(WAY, bytes(range(128)))),
+        array("foo", U8, 1, (1024, 64, 64, 3), OFFERED | GIVEN, records=record(WAY, bytes(range(128)))),
         array("bar", F32, 4, (1024, 1024), OFFERED),
         array("baz", F32, 4, (1024,)),
     ], flags=WANTS_ACK),
@@ -105,6 +105,7 @@ FRAMES = {
     "cancel": frame(CANCEL, struct.pack("<Q", 7)),
     "ping": frame(PING, struct.pack("<Q", 8)),
     "pong": frame(PONG, struct.pack("<Q", 2**64 - 1)),
+    "release": frame(RELEASE, struct.pack("<Q", 9)),
 }
 
 

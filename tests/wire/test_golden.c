@@ -171,6 +171,7 @@ static void test_control(void **state)
         {"cancel", {.type = HAUL_FRAME_CANCEL, .seq = 7}},
         {"ping", {.type = HAUL_FRAME_PING, .seq = 8}},
         {"pong", {.type = HAUL_FRAME_PONG, .seq = UINT64_MAX}},
+        {"release", {.type = HAUL_FRAME_RELEASE, .seq = 9}},
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
         check_control(cases[i].name, &cases[i].control);
@@ -260,7 +261,7 @@ static void test_offered(void **state)
 {
     (void)state;
     struct haul_manifest_array arrays[] = {
-        {.array = {FOO}, .offered = true, .way_bytes = HAUL_RMA_WAY_MAX},
+        {.array = {FOO}, .offered = true, .given = true, .way_bytes = HAUL_RMA_WAY_MAX},
         {.array = {BAR}, .offered = true},
         {.array = {BAZ}}};
     for (uint8_t i = 0; i < HAUL_RMA_WAY_MAX; i++)

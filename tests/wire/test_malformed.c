@@ -83,7 +83,7 @@ enum {
 static const struct mutation mutations[] = {
     /* The prefix */
     {"ping", "something else", {{0, 1, 0}}},
-    {"ping", "something else", {{0, 1, 12}}},
+    {"ping", "something else", {{0, 1, 13}}},
     {"ping", "something else", {{0, 1, 255}}},
     {"ping", "something else", {{RESERVED, 2, 1}}},
     {"ping", "unknown flags 0x01", {{FLAGS, 1, 1}}},
@@ -501,7 +501,7 @@ static void test_foreign(void **state)
         assert_int_equal(haul_prefix_check(cases[i].prefix), HAUL_PROTOCOL);
         assert_detail_has(cases[i].looks_like, "prefix");
     }
-    for (uint8_t type = HAUL_FRAME_HELLO; type <= HAUL_FRAME_PONG; type++)
+    for (uint8_t type = HAUL_FRAME_HELLO; type <= HAUL_FRAME_RELEASE; type++)
         assert_null(haul_prefix_foreign((const uint8_t[HAUL_PREFIX_BYTES]){type}));
 }
 

@@ -16,7 +16,7 @@ from zmq.utils.monitor import recv_monitor_message
 
 LIMIT_S = 120  # no step takes that long; it bounds a hang
 MESSAGE_MAX = 1 << 26
-BUILD = pathlib.Path(os.environ["HAUL_COMMAND"]).parent.parent
+BUILD = pathlib.Path(os.environ["HAULTEST_COMMAND"]).parent.parent
 PLAIN = load_client()
 
 

@@ -18,7 +18,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define DEADLINE_NS (10 * (uint64_t)1000000000)
+#define DEADLINE_NS (60 * (uint64_t)1000000000)
 
 struct haul_watch {
     struct haul_engine *engine;

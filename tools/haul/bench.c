@@ -97,8 +97,8 @@ static const char doc[] =
     "  haul bench --mode latency --workload \"x:f32[16]\" --json - | jq .results[0].latency_us\n"
     "\n"
     "Environment:\n"
-    "  HAUL_...         the settings that `haul info --config` lists\n"
-    "  HAUL_BENCH_PATH  the folder of the baselines, if not where they were installed\n"
+    "  HAUL_...    the settings that `haul info --config` lists\n"
+    "  BENCH_PATH  the folder of the baselines, if not where they were installed\n"
     "\n" HAUL_EXIT_HELP;
 
 static int choose(struct argp_state *state, const char *option, const char *const *names,
@@ -152,6 +152,8 @@ static void check(struct argp_state *state, struct bench_options *options, const
         argp_error(state, "%s", error);
     if (options->listen && options->connect)
         argp_error(state, "--listen and --connect are the two halves: give one of them");
+    if (options->mode == BENCH_LATENCY && options->peers == limits)
+        options->peers = "sockets"; /* how long a copy of a few bytes takes limits nothing */
     if (options->mode == BENCH_IDLE || options->listen || options->connect)
         options->peers = ""; /* they measure on this host, and with messages */
     check_peers(state, options);

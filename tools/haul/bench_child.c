@@ -115,7 +115,7 @@ char *bench_child_read(struct bench_child *child, double seconds)
 
 const char *bench_file(const char *name, char path[BENCH_PATH])
 {
-    const char *folder = getenv("HAUL_BENCH_PATH");
+    const char *folder = getenv("BENCH_PATH");
     if (folder) {
         snprintf(path, BENCH_PATH, "%s/%s", folder, name);
         return path;

@@ -219,6 +219,8 @@ static bool connect_peers(struct client *c)
             return fail(c, "connecting", err);
         atomic_store(&c->slot->connected, i + 1);
     }
+    char why[RULER_SENTENCE];
+    haul_peer_path(c->peers[0], c->slot->path, sizeof(c->slot->path), why, sizeof(why));
     return true;
 }
 

@@ -8,18 +8,19 @@
 #include <string.h>
 
 /* Strategies of plain sockets: how the receiver waits, and how senders take turns. With one client
- * that waits for each answer there are no turns, but the client may spin as well. */
-static const char *const strategies[][6] = {
+ * that waits for each answer there are no turns, but the client may spin as well; as long as haul
+ * does by default, so that two spinners on one CPU make way for each other. */
+enum { STRATEGIES = 4, LATENCY_STRATEGIES = 2, STRATEGY_WORDS = 5 };
+static const char *const strategies[STRATEGIES][STRATEGY_WORDS] = {
     {"--receiver", "sleep", "--senders", "all"},
     {"--receiver", "spin", "--senders", "all"},
     {"--receiver", "sleep", "--senders", "one"},
     {"--receiver", "spin", "--senders", "one"},
 };
-static const char *const latency_strategies[][6] = {
+static const char *const latency_strategies[LATENCY_STRATEGIES][STRATEGY_WORDS] = {
     {"--receiver", "sleep", "--client-wait", "sleep"},
-    {"--receiver", "spin", "--client-wait", "spin"},
+    {"--receiver", "spin", "--client-wait", "spin", "--pin"},
 };
-enum { STRATEGIES = 4, LATENCY_STRATEGIES = 2, STRATEGY_WORDS = 4 };
 
 unsigned bench_peer_variants(const struct bench_options *options, const char *peer)
 {
@@ -138,8 +139,8 @@ static void add_strategy(struct command_line *line, const struct bench_options *
 {
     const char *const *words =
         options->mode == BENCH_LATENCY ? latency_strategies[variant] : strategies[variant];
-    for (int i = 0; i < STRATEGY_WORDS; i += 2)
-        add(line, words[i], words[i + 1]);
+    for (int i = 0; i < STRATEGY_WORDS && words[i]; i++)
+        line->argv[line->argc++] = words[i];
     add(line, "--mode", bench_mode_name(options->mode));
     if (options->touch)
         line->argv[line->argc++] = "--touch";

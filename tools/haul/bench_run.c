@@ -207,12 +207,12 @@ static bool watch(struct run *run)
     uint64_t end_ns =
         ruler_now_ns() + (uint64_t)((run_seconds(run->options) + BENCH_PATIENCE_S) * 1e9);
     while (!ruler_board_await(run->board, RULER_OVER, 50000000)) {
-        if (!clients_are_well(run))
-            return false;
-        if (server_has_ended(run)) {
+        if (server_has_ended(run)) { /* asked first: its clients fail after it */
             json_decref(read_server(run, BENCH_PATIENCE_S));
             return fail(run, "the server ended too early");
         }
+        if (!clients_are_well(run))
+            return false;
         if (ruler_now_ns() > end_ns)
             return fail(run, "the run did not end");
     }

@@ -63,6 +63,14 @@ static bool parse_array(const char **at, struct haul_array *array)
     return array->itemsize > 0 && parse_shape(at, array, described->shape);
 }
 
+static bool has_key_before(const struct bench_workload *workload, size_t index)
+{
+    for (size_t i = 0; i < index; i++)
+        if (strcmp(workload->arrays[i].key, workload->arrays[index].key) == 0)
+            return true;
+    return false;
+}
+
 static bool parse_arrays(struct bench_workload *workload, const char *text)
 {
     for (const char *at = text;;) {
@@ -72,7 +80,7 @@ static bool parse_arrays(struct bench_workload *workload, const char *text)
             return false;
         workload->arrays = arrays;
         struct haul_array *array = &arrays[workload->count++];
-        if (!parse_array(&at, array) ||
+        if (!parse_array(&at, array) || has_key_before(workload, workload->count - 1) ||
             __builtin_add_overflow(workload->bytes, array->nbytes, &workload->bytes))
             return false;
         if (*at == '\0')
@@ -89,10 +97,11 @@ bool bench_workload_parse(struct bench_workload *workload, const char *text, boo
         text = rl_frames;
     *workload = (struct bench_workload){.text = text, .rows = 1};
     if (!parse_arrays(workload, text)) {
-        snprintf(error, error_size,
-                 "--workload takes rl-frames or \"key:dtype[d0,d1,...],...\", \"%s\" for example; "
-                 "not \"%s\"",
-                 rl_frames, text);
+        snprintf(
+            error, error_size,
+            "--workload takes rl-frames or \"key:dtype[d0,d1,...],...\" with keys that differ, "
+            "\"%s\" for example; not \"%s\"",
+            rl_frames, text);
         return false;
     }
     if (workload->arrays[0].ndim > 0)
