@@ -5,9 +5,11 @@
 # Generous: a hang must end, but no test may fail because a machine is slow.
 set(HAUL_TEST_TIMEOUT_S 600)
 
+# A malloc() of a size without sense fails, as it does without sanitizers.
+set(sanitizers allocator_may_return_null=1)
 find_program(HAUL_SYMBOLIZER NAMES llvm-symbolizer-14 llvm-symbolizer)
 if(HAUL_SYMBOLIZER)
-    set(symbolizer :external_symbolizer_path=${HAUL_SYMBOLIZER})
+    string(APPEND sanitizers :external_symbolizer_path=${HAUL_SYMBOLIZER})
 endif()
 
 # What every test gets. The build tree's plugins and command are named here and nowhere in a binary.
@@ -17,9 +19,9 @@ set(HAUL_TEST_ENVIRONMENT
     HAULTEST_PYTHON=${HAUL_PYTHON}
     HAULTEST_SANITIZE=${HAUL_SANITIZE}
     PYTHONDONTWRITEBYTECODE=1
-    ASAN_OPTIONS=detect_leaks=1:strict_string_checks=1:detect_stack_use_after_return=1${symbolizer}
-    UBSAN_OPTIONS=print_stacktrace=1${symbolizer}
-    TSAN_OPTIONS=suppressions=${CMAKE_CURRENT_SOURCE_DIR}/tsan.supp:ignore_noninstrumented_modules=1${symbolizer})
+    ASAN_OPTIONS=detect_leaks=1:strict_string_checks=1:detect_stack_use_after_return=1:${sanitizers}
+    UBSAN_OPTIONS=print_stacktrace=1:${sanitizers}
+    TSAN_OPTIONS=suppressions=${CMAKE_CURRENT_SOURCE_DIR}/tsan.supp:ignore_noninstrumented_modules=1:die_after_fork=0:${sanitizers})
 
 # haul_register_test(<name> LABEL <label> COMMAND <command...> [ENVIRONMENT <NAME=value>...])
 # Exit code 77 means: cannot run here.

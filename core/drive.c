@@ -158,7 +158,9 @@ static void woken(void *arg, uint32_t events)
     struct haul_drive *drive = arg;
     uint64_t count;
     (void)events;
-    (void)!read(drive->wake_fd, &count, sizeof count);
+    /* The last wake-up is for all: whoever took it could leave the progress thread asleep for ever. */
+    if (!drive->thread_stop)
+        (void)!read(drive->wake_fd, &count, sizeof count);
 }
 
 /* ---- One pass -------------------------------------------------------------------------------- */

@@ -176,8 +176,7 @@ void haul_tcp_route_free(void *route)
     free(route);
 }
 
-/* ---- Back to text ------------------------------------------------------------------------------
- */
+/* ---- Back to text --------------------------------------------------------------------------- */
 
 uint16_t haul_tcp_port(const struct haul_tcp_address *address)
 {

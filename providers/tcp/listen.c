@@ -48,8 +48,7 @@ struct listener {
     struct listening_socket sockets[];
 };
 
-/* ---- Accepting ---------------------------------------------------------------------------------
- */
+/* ---- Accepting ------------------------------------------------------------------------------ */
 
 static void watch_all(struct listener *listener, uint32_t events)
 {
@@ -136,8 +135,7 @@ static void accept_ready(void *arg, uint32_t events)
     }
 }
 
-/* ---- Sockets -----------------------------------------------------------------------------------
- */
+/* ---- Sockets -------------------------------------------------------------------------------- */
 
 static int listen_failed(const struct haul_tcp_address *address, int error)
 {
@@ -305,8 +303,7 @@ static int listen_all(struct listener *listener, uint16_t *port)
     return 0;
 }
 
-/* ---- The operations ----------------------------------------------------------------------------
- */
+/* ---- The operations ------------------------------------------------------------------------- */
 
 static void bound_format(const struct haul_tcp_route *route, uint16_t port, char *text, size_t size)
 {

@@ -67,8 +67,7 @@ static void payload_received(struct haul_tcp_conn *conn, size_t n)
         haul_tcp_conn_give_up(conn);
 }
 
-/* ---- Headers -----------------------------------------------------------------------------------
- */
+/* ---- Headers -------------------------------------------------------------------------------- */
 
 static size_t whole_header_bytes(const uint8_t *prefix)
 {
@@ -133,8 +132,7 @@ static void header_grown(struct haul_tcp_conn *conn, size_t n)
     }
 }
 
-/* ---- Bytes in the scratch buffer ---------------------------------------------------------------
- */
+/* ---- Bytes in the scratch buffer ------------------------------------------------------------ */
 
 static size_t consume_payload(struct haul_tcp_conn *conn, const uint8_t *data, size_t bytes)
 {
@@ -185,8 +183,7 @@ static void consume(struct haul_tcp_conn *conn, const uint8_t *data, size_t byte
     }
 }
 
-/* ---- Reads --------------------------------------------------------------------------------------
- */
+/* ---- Reads ---------------------------------------------------------------------------------- */
 
 static bool plan_payload(struct haul_tcp_conn *conn, struct plan *plan)
 {

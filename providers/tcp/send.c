@@ -36,8 +36,7 @@ static size_t min_size(size_t a, size_t b)
     return a < b ? a : b;
 }
 
-/* ---- Buffers of headers ------------------------------------------------------------------------
- */
+/* ---- Buffers of headers --------------------------------------------------------------------- */
 
 static size_t bytes_size(const struct haul_tcp_bytes *bytes)
 {
@@ -91,8 +90,7 @@ static size_t bytes_consume(struct haul_tcp_bytes *bytes, size_t n)
     return n;
 }
 
-/* ---- The payload -------------------------------------------------------------------------------
- */
+/* ---- The payload ---------------------------------------------------------------------------- */
 
 static void payload_queue(struct haul_tcp_output *out, size_t header_bytes,
                           const struct iovec *segments, size_t count, void *cookie)
@@ -178,8 +176,7 @@ static bool payload_copy(struct haul_tcp_output *out)
     return true;
 }
 
-/* ---- Writing -----------------------------------------------------------------------------------
- */
+/* ---- Writing -------------------------------------------------------------------------------- */
 
 struct gathered {
     struct iovec parts[SEGMENTS_MAX];
@@ -264,8 +261,7 @@ void haul_tcp_flush(struct haul_tcp_conn *conn)
     haul_tcp_conn_rearm(conn);
 }
 
-/* ---- The operations ----------------------------------------------------------------------------
- */
+/* ---- The operations ------------------------------------------------------------------------- */
 
 static void queue_header(struct haul_tcp_conn *conn, const void *header, size_t bytes)
 {

@@ -12,8 +12,7 @@
 
 const struct haul_host *haul_tcp_host;
 
-/* ---- Timers -----------------------------------------------------------------------------------
- */
+/* ---- Timers --------------------------------------------------------------------------------- */
 
 void haul_tcp_timer_init(struct haul_tcp_timer *timer, void (*expired)(void *arg), void *arg)
 {
@@ -80,8 +79,7 @@ static uint64_t deadline_ns(void *instance)
     return ((struct haul_tcp_channel *)instance)->timer_ns;
 }
 
-/* ---- The instance ------------------------------------------------------------------------------
- */
+/* ---- The instance --------------------------------------------------------------------------- */
 
 /* A link that was cut is noticed by core's heartbeats after two periods of silence; bytes on their
  * way to it are given up by the system after the same time. */
@@ -124,8 +122,7 @@ static void close_channel(void *instance)
     free(channel);
 }
 
-/* ---- The descriptor ----------------------------------------------------------------------------
- */
+/* ---- The descriptor ------------------------------------------------------------------------- */
 
 static const struct haul_channel_ops channel_ops = {
     .open = open_channel,

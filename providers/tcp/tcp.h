@@ -20,8 +20,7 @@
 /* Core's functions; set by the entry function, before anything else of the provider runs. */
 extern const struct haul_host *haul_tcp_host;
 
-/* ---- tcp.c: the instance and its timers --------------------------------------------------------
- */
+/* ---- tcp.c: the instance and its timers ----------------------------------------------------- */
 
 enum {
     /* Bytes of the buffer that all connections of a channel share for reading headers. */
@@ -54,8 +53,7 @@ void haul_tcp_timer_start(struct haul_tcp_channel *channel, struct haul_tcp_time
                           uint64_t at_ns);
 void haul_tcp_timer_stop(struct haul_tcp_channel *channel, struct haul_tcp_timer *timer);
 
-/* ---- address.c ----------------------------------------------------------------------------------
- */
+/* ---- address.c ------------------------------------------------------------------------------ */
 
 enum { HAUL_TCP_ADDRESS_TEXT_BYTES = 128 };
 
@@ -91,8 +89,7 @@ enum haul_tcp_ends haul_tcp_compare_ends(int fd);
 uint16_t haul_tcp_port(const struct haul_tcp_address *address);
 void haul_tcp_port_set(struct haul_tcp_address *address, uint16_t port);
 
-/* ---- conn.c: the life of a connection -----------------------------------------------------------
- */
+/* ---- conn.c: the life of a connection ------------------------------------------------------- */
 
 enum haul_tcp_state {
     HAUL_TCP_DIALING,
@@ -186,8 +183,7 @@ void haul_tcp_disconnect(void *conn, bool flush);
 /* strerror() as a part of a sentence: "connection refused". Returns text. */
 const char *haul_tcp_error_format(int error, char text[HAUL_TCP_ADDRESS_TEXT_BYTES]);
 
-/* ---- dial.c -------------------------------------------------------------------------------------
- */
+/* ---- dial.c --------------------------------------------------------------------------------- */
 
 int haul_tcp_connect(void *channel, void *route, struct haul_link *link, void **conn);
 /* The socket is connected, or has failed. */
@@ -195,21 +191,18 @@ void haul_tcp_dial_ready(struct haul_tcp_conn *conn);
 /* The timer: the outcome is to be told, or an address did not answer in time. */
 void haul_tcp_dial_expired(struct haul_tcp_conn *conn);
 
-/* ---- listen.c -----------------------------------------------------------------------------------
- */
+/* ---- listen.c ------------------------------------------------------------------------------- */
 
 int haul_tcp_listen(void *channel, void *route, struct haul_listener *listener, void **handle,
                     char *bound, size_t bound_size);
 void haul_tcp_unlisten(void *handle);
 
-/* ---- receive.c ----------------------------------------------------------------------------------
- */
+/* ---- receive.c ------------------------------------------------------------------------------ */
 
 /* Reads what is there, up to a budget, and delivers it. */
 void haul_tcp_receive(struct haul_tcp_conn *conn);
 
-/* ---- send.c -------------------------------------------------------------------------------------
- */
+/* ---- send.c --------------------------------------------------------------------------------- */
 
 int haul_tcp_send(void *conn, const void *header, size_t header_bytes, const struct iovec *payload,
                   size_t payload_count, void *cookie);
@@ -224,8 +217,7 @@ bool haul_tcp_output_empty(const struct haul_tcp_output *output);
 bool haul_tcp_output_settle(struct haul_tcp_conn *conn, bool flush);
 void haul_tcp_output_free(struct haul_tcp_output *output);
 
-/* ---- drain.c ------------------------------------------------------------------------------------
- */
+/* ---- drain.c -------------------------------------------------------------------------------- */
 
 void haul_tcp_drain_start(struct haul_tcp_conn *conn);
 void haul_tcp_drain_ready(struct haul_tcp_conn *conn);

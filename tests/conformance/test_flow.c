@@ -64,6 +64,61 @@ static void test_some_kept_messages_do_not_starve(void **state)
     haul_dict_destroy(dict);
 }
 
+/* Sends that are taken back do not use up the window. */
+static void test_cancelled_sends_give_their_credit_back(void **state)
+{
+    struct pair *pair = pair_open("credits", "2", NULL);
+    char data[100];
+    struct haul_dict *dict = dict_of(pair->client_context, "x", data, sizeof data, 1);
+    struct haul_message *message;
+    struct haul_op *op;
+    (void)state;
+    for (int i = 0; i < 20; i++) {
+        OK(haul_send_async(pair->peer, dict, &op));
+        haul_op_cancel(op);
+        haul_op_release(op);
+        OK(haul_dict_wait(dict, WAIT_NS));
+        while (haul_recv(pair->server, &message, 0) == 0)
+            haul_message_release(message);
+    }
+    OK(haul_send_async(pair->peer, dict, &op));
+    while (haul_op_test(op) == HAUL_BUSY) {
+        OK(haul_recv(pair->server, &message, WAIT_NS));
+        haul_message_release(message);
+        haul_op_wait(op, SHORT_NS);
+    }
+    OK(haul_op_wait(op, WAIT_NS));
+    haul_op_release(op);
+    haul_dict_destroy(dict);
+    pair_close(pair);
+}
+
+/* A batch takes more rows from one peer than the peer has credits: rows are the user's memory. */
+static void test_rows_hold_no_credits(void **state)
+{
+    enum { ROWS = 10 };
+    struct pair *pair = pair_open("credits", "2", NULL);
+    char data[100], row_data[100];
+    struct haul_dict *dict = dict_of(pair->client_context, "x", data, sizeof data, 1);
+    struct haul_dict *row = dict_of(pair->server_context, "x", row_data, sizeof row_data, 1);
+    struct haul_batch *batch;
+    struct haul_op *ops[ROWS];
+    (void)state;
+    OK(haul_batch_create(pair->server_context, row, ROWS, &batch));
+    OK(haul_batch_post(batch, pair->server));
+    for (int i = 0; i < ROWS; i++)
+        OK(haul_send_async(pair->peer, dict, &ops[i]));
+    OK(haul_batch_wait(batch, WAIT_NS));
+    for (int i = 0; i < ROWS; i++) {
+        OK(haul_op_wait(ops[i], WAIT_NS));
+        haul_op_release(ops[i]);
+    }
+    haul_batch_destroy(batch);
+    haul_dict_destroy(dict);
+    haul_dict_destroy(row);
+    pair_close(pair);
+}
+
 /* More data on its way than the pool holds: it waits with its senders, and all of it arrives. */
 static void test_small_pool(void **state)
 {
@@ -340,6 +395,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_kept_messages_stop_the_sender),
         TEST(test_some_kept_messages_do_not_starve),
+        cmocka_unit_test(test_cancelled_sends_give_their_credit_back),
+        cmocka_unit_test(test_rows_hold_no_credits),
         cmocka_unit_test(test_small_pool),
         cmocka_unit_test(test_exhausted_pool_is_explained),
         cmocka_unit_test(test_too_large),

@@ -80,6 +80,51 @@ static void test_close_ends_waits(void **state)
     OK(haul_listen(pair->server_context, "127.0.0.1:0", &pair->server));
 }
 
+/* The server is closed while other threads wait in it, and while a batch is posted on it. */
+static void test_server_close_ends_waits(void **state)
+{
+    struct pair *pair = *state;
+    struct blocked blocked[3];
+    pthread_t threads[3];
+    struct haul_dict *row;
+    struct haul_batch *batch;
+    char data[10];
+    row = dict_of(pair->server_context, "x", data, sizeof data, 1);
+    OK(haul_batch_create(pair->server_context, row, 2, &batch));
+    OK(haul_batch_post(batch, pair->server));
+    for (int i = 0; i < 3; i++) {
+        blocked[i] = (struct blocked){pair->server, 0};
+        pthread_create(&threads[i], NULL, receive_nothing, &blocked[i]);
+    }
+    struct haul_message *message;
+    for (int i = 0; i < 3; i++) /* the threads have had the time to wait */
+        FAILS(HAUL_TIMEOUT, "", haul_recv(pair->server, &message, SHORT_NS));
+    haul_server_close(pair->server);
+    for (int i = 0; i < 3; i++) {
+        pthread_join(threads[i], NULL);
+        assert_int_equal(blocked[i].err, HAUL_CLOSED);
+    }
+    FAILS(HAUL_CLOSED, "0 of 2", haul_batch_wait(batch, WAIT_NS));
+    haul_batch_destroy(batch);
+    haul_dict_destroy(row);
+    OK(haul_listen(pair->server_context, "127.0.0.1:0", &pair->server));
+}
+
+static void test_dict_outlives_its_context(void **state)
+{
+    struct haul_context *context = context_open(NULL);
+    struct haul_dict *dict;
+    void *data;
+    const uint64_t shape[] = {10};
+    (void)state;
+    OK(haul_dict_create(context, &dict));
+    OK(haul_dict_alloc(dict, "x", HAUL_U8, 1, shape, &data));
+    haul_close(context);
+    memset(data, 1, 10);
+    FAILS(HAUL_CLOSED, "context", haul_dict_alloc(dict, "y", HAUL_U8, 1, shape, &data));
+    haul_dict_destroy(dict);
+}
+
 static void test_cancel(void **state)
 {
     enum { BYTES = 8000000 };
@@ -370,6 +415,8 @@ int main(void)
         cmocka_unit_test(test_messages_outlive_everything),
         cmocka_unit_test(test_close_ends_ops_under_way),
         TEST(test_close_ends_waits),
+        TEST(test_server_close_ends_waits),
+        cmocka_unit_test(test_dict_outlives_its_context),
         TEST(test_cancel),
         TEST(test_fork),
         TEST(test_signals_end_waits),

@@ -374,6 +374,11 @@ static void test_given_memory(void **state)
     }
     haul_context_stats(pair->client_context, &stats);
     assert_in_range(stats.pool_bytes, 1, 64 << 20); /* reused, not piled up */
+    char path[64], why[512];
+    OK(haul_peer_path(pair->peer, path, sizeof path, why, sizeof why));
+    haul_context_stats(pair->server_context, &stats);
+    if (!strcmp(path, "loop+loop")) /* a path that maps: looked at in place, not moved */
+        assert_int_equal(stats.bytes_mapped, 20 * shape[0]);
     haul_dict_destroy(dict);
 }
 

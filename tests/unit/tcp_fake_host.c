@@ -36,8 +36,7 @@ char fake_log[FAKE_TEXT_BYTES];
 unsigned fake_log_lines;
 uint64_t fake_clock_ns;
 
-/* ---- The host's functions: process -------------------------------------------------------------
- */
+/* ---- The host's functions: process ---------------------------------------------------------- */
 
 static void host_log(enum haul_log_level level, const char *format, ...)
 {
@@ -80,8 +79,7 @@ static const char *host_setting(struct haul_engine *engine, const char *name)
     return strcmp(name, "heartbeat") == 0 ? engine->heartbeat : NULL;
 }
 
-/* ---- Descriptors -------------------------------------------------------------------------------
- */
+/* ---- Descriptors ---------------------------------------------------------------------------- */
 
 static int host_watch(struct haul_engine *engine, int fd, uint32_t events,
                       void (*ready)(void *arg, uint32_t events), void *arg,
@@ -170,8 +168,7 @@ void fake_settle(struct haul_engine *engine)
         continue;
 }
 
-/* ---- Connections -------------------------------------------------------------------------------
- */
+/* ---- Connections ---------------------------------------------------------------------------- */
 
 static struct haul_link *host_accepted(struct haul_listener *listener, void *conn,
                                        const char *address)
@@ -206,8 +203,7 @@ static void host_lost(struct haul_link *link, int err, const char *why)
     assert_int_equal(link->refused, 0);
 }
 
-/* ---- Receiving ---------------------------------------------------------------------------------
- */
+/* ---- Receiving ------------------------------------------------------------------------------ */
 
 static uint8_t pattern_byte(uint64_t seq, uint64_t at)
 {
@@ -311,8 +307,7 @@ static int host_received(struct haul_link *link, size_t n)
     return 0;
 }
 
-/* ---- Sending -----------------------------------------------------------------------------------
- */
+/* ---- Sending -------------------------------------------------------------------------------- */
 
 void fake_parcel_free(struct parcel *parcel)
 {
@@ -401,8 +396,7 @@ int fake_send(struct haul_link *link, size_t body_bytes, uint64_t payload_bytes,
     return err;
 }
 
-/* ---- The host ----------------------------------------------------------------------------------
- */
+/* ---- The host ------------------------------------------------------------------------------- */
 
 static const struct haul_host host = {
     .abi = HAUL_PROVIDER_ABI,
@@ -529,8 +523,7 @@ bool fake_has_frames(void *arg)
     return wanted->link->frames >= wanted->frames;
 }
 
-/* ---- Pairs, sockets, paths ---------------------------------------------------------------------
- */
+/* ---- Pairs, sockets, paths ------------------------------------------------------------------ */
 
 static bool pair_is_open(void *arg)
 {

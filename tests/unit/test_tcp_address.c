@@ -39,8 +39,7 @@ static void expect_detail(const char *part)
         fail_msg("\"%s\" is not in \"%s\"", part, fake_detail);
 }
 
-/* ---- Names --------------------------------------------------------------------------------------
- */
+/* ---- Names ---------------------------------------------------------------------------------- */
 
 static void expect_no_route(struct haul_engine *engine, const char *host, const char *service,
                             bool listening, const char *part)
@@ -72,8 +71,7 @@ static void test_bad_names(void **state)
     expect_detail("at most 107 bytes");
 }
 
-/* ---- Listening ----------------------------------------------------------------------------------
- */
+/* ---- Listening ------------------------------------------------------------------------------ */
 
 static void expect_reachable(struct haul_engine *engine, const char *host, const char *service,
                              const char *seen_as)
@@ -193,8 +191,7 @@ static void test_no_memory_to_watch(void **state)
     fake_unlisten(&listener);
 }
 
-/* ---- Unix sockets -------------------------------------------------------------------------------
- */
+/* ---- Unix sockets --------------------------------------------------------------------------- */
 
 static void test_unix(void **state)
 {
@@ -268,8 +265,7 @@ static void test_unix_keeps_files_of_others(void **state)
     expect_detail("No such file or directory");
 }
 
-/* ---- Connecting ---------------------------------------------------------------------------------
- */
+/* ---- Connecting ----------------------------------------------------------------------------- */
 
 static void test_refused(void **state)
 {
@@ -355,8 +351,7 @@ static void test_disconnect_while_connecting(void **state)
     fake_unlisten(&listener);
 }
 
-/* ---- Accepting ----------------------------------------------------------------------------------
- */
+/* ---- Accepting ------------------------------------------------------------------------------ */
 
 static void test_core_turns_away(void **state)
 {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The provider tcp: frames of all sizes and splits, back pressure, recall, and ends of all kinds.
- */
+ * The provider tcp: frames of all sizes and splits, back pressure, recall, and ends of
+ * all kinds. */
 #include "tcp_fake_host.h"
 
 #include <setjmp.h>
@@ -17,8 +17,7 @@
 
 enum { KIB = 1 << 10, MIB = 1 << 20 };
 
-/* ---- Frames -----------------------------------------------------------------------------------
- */
+/* ---- Frames --------------------------------------------------------------------------------- */
 
 /* Sends a frame as soon as the channel takes it. */
 static bool try_later(void *arg)
@@ -35,9 +34,6 @@ static void send_when_possible(struct fake_pair *pair, struct haul_link *link, s
         link->writable = 0;
     }
 }
-
-/* ---- Frames -------------------------------------------------------------------------------------
- */
 
 static void exchange_sizes(const char *host)
 {
@@ -103,8 +99,7 @@ static void test_huge_payload(void **state)
     fake_pair_close(&pair);
 }
 
-/* ---- A peer that writes in pieces ---------------------------------------------------------------
- */
+/* ---- A peer that writes in pieces ----------------------------------------------------------- */
 
 /* A listener and one raw connection to it. */
 struct raw {
@@ -196,8 +191,7 @@ static void test_dribble(void **state)
     raw_close(&raw);
 }
 
-/* ---- Ends ---------------------------------------------------------------------------------------
- */
+/* ---- Ends ----------------------------------------------------------------------------------- */
 
 static void expect_lost(struct raw *raw, const char *why)
 {
@@ -352,8 +346,7 @@ static void test_hang_up_after_refusal(void **state)
     raw_close(&raw);
 }
 
-/* ---- Many ---------------------------------------------------------------------------------------
- */
+/* ---- Many ----------------------------------------------------------------------------------- */
 
 enum { MANY = 200, FRAMES_EACH = 5 };
 

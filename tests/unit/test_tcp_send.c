@@ -12,8 +12,7 @@
 
 enum { MIB = 1 << 20 };
 
-/* ---- Back pressure ------------------------------------------------------------------------------
- */
+/* ---- Back pressure -------------------------------------------------------------------------- */
 
 enum { MORE_THAN_SOCKETS_TAKE = 64 * MIB };
 
@@ -82,8 +81,7 @@ static void test_send_inside_sent(void **state)
     fake_pair_close(&pair);
 }
 
-/* ---- Recall -------------------------------------------------------------------------------------
- */
+/* ---- Recall --------------------------------------------------------------------------------- */
 
 static bool recall(struct haul_link *link, struct parcel *lent)
 {
@@ -164,8 +162,7 @@ static void test_recall_after_loss(void **state)
     fake_pair_close(&pair);
 }
 
-/* ---- Disconnecting ------------------------------------------------------------------------------
- */
+/* ---- Disconnecting -------------------------------------------------------------------------- */
 
 /* Core lets go of the client; its link lives on to look at. */
 static void disconnect_client(struct fake_pair *pair, bool flush)
