@@ -6,7 +6,6 @@
 #include "error.h"
 #include "slab.h"
 
-#include <assert.h>
 #include <pthread.h>
 #include <stdlib.h>
 
@@ -391,15 +390,8 @@ int haul_pool_alloc(struct haul_pool *pool, size_t bytes, unsigned flags, struct
             return err;
     }
     atomic_fetch_add_explicit(&pool->references, 1, memory_order_relaxed);
-    atomic_store_explicit(&taken->references, 1, memory_order_relaxed);
     *block = &taken->block;
     return 0;
-}
-
-void haul_block_retain(struct haul_block *block)
-{
-    struct haul_slab_block *held = HAUL_CONTAINER_OF(block, struct haul_slab_block, block);
-    atomic_fetch_add_explicit(&held->references, 1, memory_order_relaxed);
 }
 
 static void notify_released(struct haul_pool *pool)
@@ -413,10 +405,6 @@ static void notify_released(struct haul_pool *pool)
 void haul_block_release(struct haul_block *block)
 {
     struct haul_slab_block *held = HAUL_CONTAINER_OF(block, struct haul_slab_block, block);
-    unsigned before = atomic_fetch_sub_explicit(&held->references, 1, memory_order_acq_rel);
-    assert(before > 0);
-    if (before > 1)
-        return;
     struct haul_pool *pool = block->slab->pool;
     pthread_mutex_lock(&pool->lock);
     struct haul_slab *unneeded = put_block(pool, held);
@@ -451,19 +439,4 @@ size_t haul_pool_mapped_bytes(struct haul_pool *pool)
 size_t haul_pool_used_bytes(struct haul_pool *pool)
 {
     return read_locked(pool, &pool->used_bytes);
-}
-
-int haul_pool_each_slab(struct haul_pool *pool, int (*visit)(struct haul_slab *slab, void *arg),
-                        void *arg)
-{
-    int err = 0;
-    pthread_mutex_lock(&pool->growth);
-    HAUL_LIST_EACH(&pool->all, node)
-    {
-        err = visit(HAUL_CONTAINER_OF(node, struct haul_slab, all), arg);
-        if (err)
-            break;
-    }
-    pthread_mutex_unlock(&pool->growth);
-    return err;
 }

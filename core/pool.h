@@ -47,8 +47,7 @@ enum haul_pool_flags {
 /* Errors: HAUL_NO_MEMORY (in use; try after a release), HAUL_TOO_LARGE (would never fit in max_bytes).
  * A size of 0 gives a block of the smallest class. */
 int haul_pool_alloc(struct haul_pool *pool, size_t bytes, unsigned flags, struct haul_block **block);
-/* Blocks are reference counted; alloc returns one reference. */
-void haul_block_retain(struct haul_block *block);
+/* From any thread, at any time, also after the pool's creator has released it. */
 void haul_block_release(struct haul_block *block);
 /* Called after each release that made memory free (from the releasing thread, no lock held), so that
  * who waits for memory can try again. NULL: not any more. */
@@ -61,8 +60,5 @@ size_t haul_pool_used_bytes(struct haul_pool *pool);
 void *haul_slab_base(const struct haul_slab *slab);
 size_t haul_slab_bytes(const struct haul_slab *slab);
 void **haul_slab_regions(struct haul_slab *slab); /* HAUL_POOL_REGIONS_MAX slots, NULL at first */
-/* Calls visit for each slab: for a provider that comes later than the slabs. Stops at an error. */
-int haul_pool_each_slab(struct haul_pool *pool, int (*visit)(struct haul_slab *slab, void *arg),
-                        void *arg);
 
 #endif

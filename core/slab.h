@@ -17,7 +17,6 @@ enum {
 /* A block and what is kept beside it. */
 struct haul_slab_block {
     struct haul_block block;
-    atomic_uint references;
     struct haul_slab_block *next_free;
 };
 
