@@ -6,9 +6,9 @@
 
 struct haul_batch {
     struct haul_engine *engine;
-    struct haul_dict *row_types;  /* owns keys and shapes of `row` */
-    struct haul_array *row;       /* per array: the type of a row, data: row 0 */
-    struct haul_array *arrays;    /* per array: shape [rows, ...] */
+    struct haul_dict *row_types; /* owns keys and shapes of `row` */
+    struct haul_array *row;      /* per array: the type of a row, data: row 0 */
+    struct haul_array *arrays;   /* per array: shape [rows, ...] */
     uint64_t (*shapes)[HAUL_NDIM_MAX];
     struct haul_destination destination;
     struct haul_server *server; /* NULL: not posted */
@@ -33,7 +33,8 @@ static int describe(struct haul_batch *batch, const struct haul_dict *row, uint6
         batch->arrays[i].shape = batch->shapes[i];
         batch->arrays[i].ndim++;
         if (!haul_mul_u64(&all, batch->destination.rows) ||
-            !haul_add_u64(bytes, haul_align_up((size_t)all, HAUL_POOL_ALIGNMENT)) || all > SIZE_MAX / 2)
+            !haul_add_u64(bytes, haul_align_up((size_t)all, HAUL_POOL_ALIGNMENT)) ||
+            all > SIZE_MAX / 2)
             return haul_fail(HAUL_TOO_LARGE, "%s: the batch is too large", array->key);
         batch->arrays[i].nbytes = all;
     }

@@ -1,18 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Credits: what a peer may send unasked.
  *
- * A link's window is `window_messages` messages and `window_bytes` prepaid bytes that may be with us
- * unreleased; what arrives on prepaid bytes always has memory: the pool lets it exceed its limit, and the
- * shares of all links together are bounded by constants (HAUL_PREPAID_*), but for the least share of each
- * link. They are counted as they are placed: each inline array rounded up to 64 bytes. A message that
- * fills named memory gives its credit back at once: what it holds is the user's. A few peers get
- * large shares, so that their messages need no round trip; many get small ones, and the receiver decides
- * whose arrays come next (fetch.c).
+ * A link's window is `window_messages` messages and `window_bytes` prepaid bytes that may be with
+ * us unreleased; what arrives on prepaid bytes always has memory: the pool lets it exceed its
+ * limit, and the shares of all links together are bounded by constants (HAUL_PREPAID_*), but for
+ * the least share of each link. They are counted as they are placed: each inline array rounded up
+ * to 64 bytes. A message that fills named memory gives its credit back at once: what it holds is
+ * the user's. A few peers get large shares, so that their messages need no round trip; many get
+ * small ones, and the receiver decides whose arrays come next (fetch.c).
  *
- * A credit comes back when its message is released. A CREDIT frame is sent once what we owe is half of
- * what the peer could have at all, which is the window less what the user keeps: a frame for each
- * release would cost more than the messages, and a fixed threshold would starve a peer whose other
- * messages are kept. */
+ * A credit comes back when its message is released. A CREDIT frame is sent once what we owe is half
+ * of what the peer could have at all, which is the window less what the user keeps: a frame for
+ * each release would cost more than the messages, and a fixed threshold would starve a peer whose
+ * other messages are kept. */
 #include "engine.h"
 
 void haul_credit_open(struct haul_link *link)
@@ -49,8 +49,8 @@ static bool worth_a_frame(uint64_t window, uint64_t granted, uint64_t taken, uin
     return owed > 0 && owed * 2 >= window - HAUL_MIN(kept, window);
 }
 
-/* Looked at when a message comes as well as when one goes: what the peer could have at all shrinks with
- * each message that is kept. */
+/* Looked at when a message comes as well as when one goes: what the peer could have at all shrinks
+ * with each message that is kept. */
 static void pay_if_worth_it(struct haul_link *link)
 {
     if (link->state != HAUL_LINK_OPEN)

@@ -85,8 +85,7 @@ static int append_entry(struct haul_dict *dict, struct haul_dict_entry *entry)
                          HAUL_ARRAYS_MAX);
     if (dict->count == dict->capacity) {
         size_t capacity = dict->capacity ? 2 * dict->capacity : 8;
-        struct haul_dict_entry **entries =
-            realloc(dict->entries, capacity * sizeof *dict->entries);
+        struct haul_dict_entry **entries = realloc(dict->entries, capacity * sizeof *dict->entries);
         if (!entries)
             return haul_fail(HAUL_NO_MEMORY, "%s: no memory for an array's entry",
                              entry->array.key);
@@ -101,8 +100,9 @@ static int check_idle(const struct haul_dict *dict)
 {
     return dict->in_flight == 0
                ? 0
-               : haul_fail(HAUL_BUSY, "%u sends of the dict are under way; wait for them, or use "
-                                      "another dict",
+               : haul_fail(HAUL_BUSY,
+                           "%u sends of the dict are under way; wait for them, or use "
+                           "another dict",
                            dict->in_flight);
 }
 
@@ -187,9 +187,10 @@ int haul_dict_alloc_array(struct haul_dict *dict, struct haul_array *array)
         haul_dict_entry_free(entry);
         return err;
     }
-    err = dict->engine->drive.closed
-              ? haul_fail(HAUL_CLOSED, "%s: the context of the dict was closed", array->key)
-              : haul_pool_alloc(dict->engine->offers, (size_t)entry->array.nbytes, 0, &entry->block);
+    err =
+        dict->engine->drive.closed
+            ? haul_fail(HAUL_CLOSED, "%s: the context of the dict was closed", array->key)
+            : haul_pool_alloc(dict->engine->offers, (size_t)entry->array.nbytes, 0, &entry->block);
     if (err) {
         haul_dict_entry_free(entry);
     } else {

@@ -3,18 +3,18 @@
  *
  * Happy path. A thread that waits takes the lock, finds nobody driving, and drives: it dispatches
  * ready descriptors and runs progress() until what it waits for is there. No other thread is
- * involved, so a message costs no hand-off. The lock is held while it works and free while it sleeps,
- * so others send, release and reply meanwhile.
+ * involved, so a message costs no hand-off. The lock is held while it works and free while it
+ * sleeps, so others send, release and reply meanwhile.
  *
- * Others who wait sleep on a descriptor of their own; after each pass the driver tells those whose wait
- * is over, and when it leaves it wakes one of the rest, who drives on. When nobody waits, the progress
- * thread takes over after GRACE_NS; a waiter that comes takes the turn from it at once.
+ * Others who wait sleep on a descriptor of their own; after each pass the driver tells those whose
+ * wait is over, and when it leaves it wakes one of the rest, who drives on. When nobody waits, the
+ * progress thread takes over after GRACE_NS; a waiter that comes takes the turn from it at once.
  *
  * A turn that was taken over ends at its next look at `driver`; it drops the events it has in hand,
  * which is safe because all watches are level-triggered.
  *
- * Failure modes. A signal ends a sleep: HAUL_INTERRUPTED. fork: the child never touches the lock again
- * (core checks before); haul_drive_forked() closes what it inherited. */
+ * Failure modes. A signal ends a sleep: HAUL_INTERRUPTED. fork: the child never touches the lock
+ * again (core checks before); haul_drive_forked() closes what it inherited. */
 #include "drive.h"
 
 #include "error.h"
@@ -94,8 +94,8 @@ void haul_drive_leave(struct haul_drive *drive)
     pthread_mutex_unlock(&drive->lock);
 }
 
-/* Between two steps of a pass: threads that want the lock get it. Mutexes are not fair, so without the
- * yield a busy driver would take it again at once. */
+/* Between two steps of a pass: threads that want the lock get it. Mutexes are not fair, so without
+ * the yield a busy driver would take it again at once. */
 static void let_others_in(struct haul_drive *drive)
 {
     for (int tries = 0; tries < 64 && atomic_load(&drive->entering); tries++) {
@@ -158,7 +158,8 @@ static void woken(void *arg, uint32_t events)
     struct haul_drive *drive = arg;
     uint64_t count;
     (void)events;
-    /* The last wake-up is for all: whoever took it could leave the progress thread asleep for ever. */
+    /* The last wake-up is for all: whoever took it could leave the progress thread asleep for ever.
+     */
     if (!drive->thread_stop)
         (void)!read(drive->wake_fd, &count, sizeof count);
 }
@@ -175,8 +176,7 @@ static int poll_events(int epoll_fd, struct epoll_event *events, uint64_t timeou
         struct timespec limit = {.tv_sec = (time_t)(timeout_ns / HAUL_NS_PER_S),
                                  .tv_nsec = (long)(timeout_ns % HAUL_NS_PER_S)};
         bool forever = timeout_ns == UINT64_MAX;
-        int count =
-            epoll_pwait2(epoll_fd, events, EVENTS_PER_PASS, forever ? NULL : &limit, NULL);
+        int count = epoll_pwait2(epoll_fd, events, EVENTS_PER_PASS, forever ? NULL : &limit, NULL);
         if (count >= 0 || errno != ENOSYS)
             return count;
         atomic_store_explicit(&has_pwait2, false, memory_order_relaxed);
@@ -245,9 +245,10 @@ static uint64_t sleep_ns(struct haul_drive *drive, uint64_t deadline_ns)
 
 /* ---- Spinning -------------------------------------------------------------------------------- */
 
-/* Polling without sleep saves the wake-up, the largest cost of a small message, when the next event is
- * near. It is tried only while it pays: spin_score remembers how often it did, and an involuntary
- * context switch during a spin means that others need the CPU, so none is tried for a while. */
+/* Polling without sleep saves the wake-up, the largest cost of a small message, when the next event
+ * is near. It is tried only while it pays: spin_score remembers how often it did, and an
+ * involuntary context switch during a spin means that others need the CPU, so none is tried for a
+ * while. */
 enum { SPIN_SCORE_MAX = 64, SPIN_SCORE_MIN = 8 };
 
 static long involuntary_switches(void)
@@ -501,8 +502,8 @@ int haul_drive_init(struct haul_drive *drive, const struct haul_drive_work *work
     haul_list_init(&drive->dead_watches);
     int err = 0;
     if (drive->epoll_fd < 0 || drive->wake_fd < 0 || drive->thread_fd < 0)
-        err = haul_fail(HAUL_SYSTEM, "cannot make the event loop's descriptors: %s",
-                        strerror(errno));
+        err =
+            haul_fail(HAUL_SYSTEM, "cannot make the event loop's descriptors: %s", strerror(errno));
     if (!err)
         err = haul_drive_watch(drive, drive->wake_fd, EPOLLIN, woken, drive, &watch);
     if (!err)

@@ -13,7 +13,7 @@
 struct haul_drive_work {
     bool (*progress)(void *arg);        /* one pass of everything no descriptor announces */
     uint64_t (*deadline_ns)(void *arg); /* when progress must run at the latest */
-    void (*settled)(void *arg);         /* after each pass and each public call that changed something */
+    void (*settled)(void *arg); /* after each pass and each public call that changed something */
     void *arg;
 };
 
@@ -24,13 +24,13 @@ struct haul_drive {
     int wake_fd; /* eventfd in the epoll set: ends the driver's sleep */
     struct haul_drive_work work;
 
-    uint64_t driver;      /* the driving turn, 0: nobody drives */
-    uint64_t turns;       /* turns begun so far */
-    uint64_t left_ns;     /* when the last driver left */
+    uint64_t driver;       /* the driving turn, 0: nobody drives */
+    uint64_t turns;        /* turns begun so far */
+    uint64_t left_ns;      /* when the last driver left */
     bool asleep;           /* the driver is in its sleep, without the lock */
     bool driver_is_thread; /* the progress thread drives: a waiter may take over at any time */
-    bool changed;         /* something a waiter may wait for has happened since waiters were told */
-    bool closed;          /* waits end with HAUL_CLOSED */
+    bool changed; /* something a waiter may wait for has happened since waiters were told */
+    bool closed;  /* waits end with HAUL_CLOSED */
 
     struct haul_list waiters;      /* threads that sleep while another drives */
     struct haul_list idle_waiters; /* their reusable descriptors */
@@ -54,7 +54,8 @@ struct haul_drive {
 };
 
 /* Errors: HAUL_SYSTEM, HAUL_NO_MEMORY. */
-int haul_drive_init(struct haul_drive *drive, const struct haul_drive_work *work, uint64_t spin_max_ns);
+int haul_drive_init(struct haul_drive *drive, const struct haul_drive_work *work,
+                    uint64_t spin_max_ns);
 /* Ends all waits with HAUL_CLOSED; under the lock. */
 void haul_drive_close(struct haul_drive *drive);
 /* Ends the progress thread. */
@@ -67,8 +68,9 @@ void haul_drive_forked(struct haul_drive *drive);
 void haul_drive_enter(struct haul_drive *drive);
 void haul_drive_leave(struct haul_drive *drive);
 
-/* Waits, under the lock, until ready(arg), and drives meanwhile unless somebody does. At least one pass
- * is made if it is not ready at once. Returns 0, HAUL_TIMEOUT, HAUL_INTERRUPTED or HAUL_CLOSED. */
+/* Waits, under the lock, until ready(arg), and drives meanwhile unless somebody does. At least one
+ * pass is made if it is not ready at once. Returns 0, HAUL_TIMEOUT, HAUL_INTERRUPTED or
+ * HAUL_CLOSED. */
 int haul_drive_wait(struct haul_drive *drive, bool (*ready)(void *arg), void *arg,
                     uint64_t deadline_ns);
 /* Ends the driver's sleep. Any thread, with or without the lock. */

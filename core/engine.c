@@ -10,9 +10,9 @@
 
 /* ---- fork ------------------------------------------------------------------------------------ */
 
-/* A child inherits our descriptors, and open ones would keep connections alive that the parent's death
- * should end. The handler closes them and marks the engines, so that each call answers HAUL_FORKED.
- * Messages already received stay readable: the pool's mappings are private memory. */
+/* A child inherits our descriptors, and open ones would keep connections alive that the parent's
+ * death should end. The handler closes them and marks the engines, so that each call answers
+ * HAUL_FORKED. Messages already received stay readable: the pool's mappings are private memory. */
 static pthread_mutex_t registry_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct haul_list registry = {&registry, &registry};
 
@@ -97,12 +97,13 @@ static bool pump_links(struct haul_engine *engine)
 
 static void log_pool_wait(struct haul_engine *engine, uint64_t now_ns)
 {
-    haul_log(HAUL_LOG_WARNING,
-             "receive memory is exhausted: %llu messages are not released, for %llu ms nothing could "
-             "be received; release messages sooner or raise HAUL_POOL_MAX (now %llu MiB)",
-             (unsigned long long)engine->stats.messages_unreleased,
-             (unsigned long long)((now_ns - engine->pool_waiting_since_ns) / HAUL_NS_PER_MS),
-             (unsigned long long)(engine->config.pool_max >> 20));
+    haul_log(
+        HAUL_LOG_WARNING,
+        "receive memory is exhausted: %llu messages are not released, for %llu ms nothing could "
+        "be received; release messages sooner or raise HAUL_POOL_MAX (now %llu MiB)",
+        (unsigned long long)engine->stats.messages_unreleased,
+        (unsigned long long)((now_ns - engine->pool_waiting_since_ns) / HAUL_NS_PER_MS),
+        (unsigned long long)(engine->config.pool_max >> 20));
     engine->pool_wait_logged = true;
 }
 
@@ -204,9 +205,9 @@ static int slab_mapped(struct haul_slab *slab, struct haul_engine *engine, unsig
         struct haul_transport *transport = &engine->transports[i];
         if (!transport->rma)
             continue;
-        int err = transport->provider->rma->reg(transport->rma, haul_slab_base(slab),
-                                                haul_slab_bytes(slab), access,
-                                                &regions[transport->slot]);
+        int err =
+            transport->provider->rma->reg(transport->rma, haul_slab_base(slab),
+                                          haul_slab_bytes(slab), access, &regions[transport->slot]);
         if (err)
             return err;
         engine->stats.registrations++;
@@ -255,9 +256,10 @@ static int open_pools(struct haul_engine *engine)
 
 static void init_lists(struct haul_engine *engine)
 {
-    struct haul_list *lists[] = {&engine->servers,  &engine->links,    &engine->lost, &engine->peers,
-                                 &engine->placing,  &engine->sending,  &engine->fetching,
-                                 &engine->reading, &engine->free_reads, &engine->free_ops, &engine->free_messages, &engine->registered};
+    struct haul_list *lists[] = {&engine->servers,  &engine->links,         &engine->lost,
+                                 &engine->peers,    &engine->placing,       &engine->sending,
+                                 &engine->fetching, &engine->reading,       &engine->free_reads,
+                                 &engine->free_ops, &engine->free_messages, &engine->registered};
     for (size_t i = 0; i < HAUL_COUNT_OF(lists); i++)
         haul_list_init(lists[i]);
 }
@@ -351,8 +353,9 @@ void haul_engine_shutdown(struct haul_engine *engine)
 int haul_engine_enter(struct haul_engine *engine)
 {
     if (engine->inherited)
-        return haul_fail(HAUL_FORKED, "it was made before fork() and belongs to the parent process; "
-                                      "open a context of its own in the child");
+        return haul_fail(HAUL_FORKED,
+                         "it was made before fork() and belongs to the parent process; "
+                         "open a context of its own in the child");
     haul_drive_enter(&engine->drive);
     return 0;
 }

@@ -27,7 +27,8 @@ enum {
     /* Array bytes that may be inline in a message that does not fit its prepaid credit, and in a
      * reply: the room that a call sets aside. */
     HAUL_INLINE_MAX = 64 << 10,
-    /* Bytes of one DATA frame on a channel that can cut payloads: control frames pass in between. */
+    /* Bytes of one DATA frame on a channel that can cut payloads: control frames pass in between.
+     */
     HAUL_CHUNK_BYTES = 1 << 20,
     HAUL_READ_BYTES = 8 << 20, /* of one rma read */
     /* Prepaid bytes given to all peers together: a few large shares, then small ones. */
@@ -64,21 +65,22 @@ struct haul_engine {
     struct haul_drive drive;
     bool drive_ready;
 
-    struct haul_transport transports[HAUL_TRANSPORTS_MAX]; /* [0] is the channel; rma ones best first */
+    struct haul_transport
+        transports[HAUL_TRANSPORTS_MAX]; /* [0] is the channel; rma ones best first */
     unsigned transport_count;
     bool rma_required; /* connecting fails without a common rma provider */
 
     struct haul_list servers;
     struct haul_list links;
-    struct haul_list lost; /* links to disconnect at the end of the pass */
+    struct haul_list lost;    /* links to disconnect at the end of the pass */
     struct haul_list peers;   /* made by haul_connect() */
     struct haul_list placing; /* messages that wait for pool memory, replies first */
     struct haul_list sending; /* links with frames that could not be sent yet */
     uint64_t next_peer_id;
-    uint64_t nonce;                  /* random; rma peers read it to prove a path */
-    struct haul_block *nonce_block;  /* where they read it */
-    uint64_t timer_ns;         /* when haul_engine_timers() is due */
-    atomic_bool pool_released; /* pool memory came back: try placing again */
+    uint64_t nonce;                 /* random; rma peers read it to prove a path */
+    struct haul_block *nonce_block; /* where they read it */
+    uint64_t timer_ns;              /* when haul_engine_timers() is due */
+    atomic_bool pool_released;      /* pool memory came back: try placing again */
     uint64_t pool_waiting_since_ns;
     bool pool_wait_logged;
 
@@ -87,9 +89,9 @@ struct haul_engine {
     uint64_t fetch_turns;
     unsigned fetch_width;
     unsigned fetches;
-    uint64_t fetch_bytes_left; /* of all fetches under way */
+    uint64_t fetch_bytes_left;                      /* of all fetches under way */
     uint64_t fetch_window_ns, fetch_window_idle_ns; /* where the present measurement began */
-    struct haul_list reading; /* messages with rma reads still to be issued */
+    struct haul_list reading;                       /* messages with rma reads still to be issued */
     struct haul_list free_reads;
 
     unsigned prepaid_large_shares, prepaid_small_shares;
@@ -154,7 +156,7 @@ struct haul_peer {
     struct haul_list node; /* in engine->peers, if made by haul_connect() */
     uint64_t id;
     char address[256];
-    atomic_uint users; /* references of users: the last one ends a peer that dials */
+    atomic_uint users;      /* references of users: the last one ends a peer that dials */
     struct haul_link *link; /* the present connection, or NULL */
     struct haul_stats stats;
     char path[64];
@@ -201,28 +203,29 @@ struct haul_link {
 
     /* Sending */
     uint64_t next_seq;
-    uint64_t message_max;                     /* of the other side */
-    uint64_t credit_messages, credit_bytes;   /* given to us, since the start */
-    uint64_t used_messages, used_bytes;       /* of those */
-    struct haul_list waiting;                 /* ops not announced yet */
-    struct haul_list open;                    /* announced, not finished */
-    struct haul_list transmitting;            /* open ops with DATA to send */
-    struct haul_list kept;                    /* finished ops whose given arrays are in the peer's use */
-    struct haul_list sending_node;            /* in engine->sending */
+    uint64_t message_max;                   /* of the other side */
+    uint64_t credit_messages, credit_bytes; /* given to us, since the start */
+    uint64_t used_messages, used_bytes;     /* of those */
+    struct haul_list waiting;               /* ops not announced yet */
+    struct haul_list open;                  /* announced, not finished */
+    struct haul_list transmitting;          /* open ops with DATA to send */
+    struct haul_list kept;         /* finished ops whose given arrays are in the peer's use */
+    struct haul_list sending_node; /* in engine->sending */
     bool channel_busy;
 
     /* Receiving */
     uint64_t last_seq;
-    struct haul_message *receiving; /* whose payload comes on the channel; NULL: it is thrown away */
-    bool receiving_stream;          /* its offered bytes (DATA), else its inline bytes */
+    struct haul_message
+        *receiving;        /* whose payload comes on the channel; NULL: it is thrown away */
+    bool receiving_stream; /* its offered bytes (DATA), else its inline bytes */
     uint64_t payload_left;
     uint64_t window_messages, window_bytes;   /* unreleased at a time */
     uint64_t granted_messages, granted_bytes; /* told to the peer, since the start */
     uint64_t done_messages, done_bytes;       /* released or refused */
     uint64_t taken_messages, taken_bytes;     /* arrived on credit */
     enum haul_share { HAUL_SHARE_LEAST, HAUL_SHARE_SMALL, HAUL_SHARE_LARGE } share;
-    struct haul_list inbound;                 /* messages not delivered, in manifest order */
-    struct haul_list replies;                 /* messages that answer our calls, not whole yet */
+    struct haul_list inbound; /* messages not delivered, in manifest order */
+    struct haul_list replies; /* messages that answer our calls, not whole yet */
 
     /* Liveness */
     uint64_t heard_ns;
@@ -231,10 +234,10 @@ struct haul_link {
     /* rma */
     struct haul_transport *rma;
     void *rma_peer;
-    unsigned reads;         /* under way */
+    unsigned reads;          /* under way */
     uint64_t reads_moved_ns; /* when one was issued or ended last */
-    bool rma_failed; /* reads failed: the channel is used from now on */
-    uint64_t last_turn; /* when a fetch of it was last started, in engine->fetch_turns */
+    bool rma_failed;         /* reads failed: the channel is used from now on */
+    uint64_t last_turn;      /* when a fetch of it was last started, in engine->fetch_turns */
     bool probing;
     struct haul_block *probe_block;
 };
@@ -245,7 +248,7 @@ enum haul_op_state { HAUL_OP_WAITING, HAUL_OP_OPEN, HAUL_OP_ENDING, HAUL_OP_FINI
 struct haul_op {
     atomic_uint references;
     struct haul_engine *engine;
-    struct haul_list node;          /* in link->waiting, link->open, peer->waiting or engine->free_ops */
+    struct haul_list node; /* in link->waiting, link->open, peer->waiting or engine->free_ops */
     struct haul_list transmit_node; /* in link->transmitting */
     struct haul_peer *peer;
     struct haul_link *link; /* NULL: not connected yet */
@@ -288,7 +291,7 @@ struct haul_message {
     struct haul_engine *engine;
     struct haul_link *link;
     struct haul_peer *peer;
-    struct haul_list node;       /* in link->inbound, link->replies, an inbox or engine->free_messages */
+    struct haul_list node; /* in link->inbound, link->replies, an inbox or engine->free_messages */
     struct haul_list place_node; /* in engine->placing, inbox->unplaced or engine->fetching */
     struct haul_manifest manifest;
     enum haul_message_state state;
@@ -306,7 +309,7 @@ struct haul_message {
     void **mappings; /* of given arrays that are looked at in place */
     size_t mapping_count, mapping_capacity;
     bool release_due; /* the sender waits for RELEASE */
-    void **lent; /* tokens of frames that the channel lent us */
+    void **lent;      /* tokens of frames that the channel lent us */
     size_t lent_count, lent_capacity;
     uint64_t lent_bytes; /* that it counts in engine->lent_bytes */
 
@@ -326,7 +329,8 @@ struct haul_message {
     bool cancelled; /* by its sender, while reads are under way */
 };
 
-/* ---- engine.c: life, the pass, timers ---------------------------------------------------------- */
+/* ---- engine.c: life, the pass, timers ----------------------------------------------------------
+ */
 
 /* Takes over the options, also on failure. */
 int haul_engine_create(struct haul_options *options, struct haul_engine **engine);
@@ -347,7 +351,8 @@ void haul_engine_timer(struct haul_engine *engine, uint64_t when_ns);
 
 int haul_engine_user_fd(struct haul_engine *engine);
 
-/* ---- plugin.c ---------------------------------------------------------------------------------- */
+/* ---- plugin.c ----------------------------------------------------------------------------------
+ */
 
 /* Finds and opens the providers that config.provider asks for. */
 int haul_transports_open(struct haul_engine *engine);
@@ -356,11 +361,13 @@ void haul_plugins_lock(void);
 void haul_plugins_unlock(void);
 void haul_transports_close(struct haul_engine *engine);
 
-/* ---- host.c ------------------------------------------------------------------------------------ */
+/* ---- host.c ------------------------------------------------------------------------------------
+ */
 
 extern const struct haul_host haul_host;
 
-/* ---- link.c: connections ----------------------------------------------------------------------- */
+/* ---- link.c: connections -----------------------------------------------------------------------
+ */
 
 struct haul_link *haul_link_create(struct haul_engine *engine, struct haul_peer *peer,
                                    struct haul_inbox *inbox);
@@ -368,8 +375,8 @@ void haul_link_retain(struct haul_link *link);
 void haul_link_release(struct haul_link *link);
 /* Starts one try to connect. */
 void haul_link_dial(struct haul_peer *peer);
-/* Gives a connection up: its ops fail with err, its half-received messages go. The conn is disconnected
- * at the end of the pass, or at once by haul_links_reap(). */
+/* Gives a connection up: its ops fail with err, its half-received messages go. The conn is
+ * disconnected at the end of the pass, or at once by haul_links_reap(). */
 void haul_link_lose(struct haul_link *link, int err, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 /* The same after telling the other side why. */
@@ -390,7 +397,8 @@ int haul_link_frame(struct haul_link *link, const uint8_t *header, size_t header
 /* The handshake is over: ops that waited for the connection go. */
 void haul_link_opened(struct haul_link *link);
 
-/* ---- handshake.c ------------------------------------------------------------------------------- */
+/* ---- handshake.c -------------------------------------------------------------------------------
+ */
 
 int haul_handshake_start(struct haul_link *link);
 int haul_handshake_frame(struct haul_link *link, const uint8_t *header, size_t header_bytes);
@@ -399,19 +407,23 @@ void haul_handshake_probed(struct haul_link *link, int err);
 /* Lets go of the rma path; its reads have ended. */
 void haul_handshake_undo(struct haul_link *link);
 
-/* ---- credit.c ---------------------------------------------------------------------------------- */
+/* ---- credit.c ----------------------------------------------------------------------------------
+ */
 
 /* The first credits of a connection. */
 void haul_credit_open(struct haul_link *link);
 void haul_credit_close(struct haul_link *link);
 /* A message arrived on credit; HAUL_PROTOCOL if the peer had none. */
 int haul_credit_take(struct haul_link *link, struct haul_message *message);
-/* It is released or refused: gives the credit back, and tells the peer when that is worth a frame. */
+/* It is released or refused: gives the credit back, and tells the peer when that is worth a frame.
+ */
 void haul_credit_return(struct haul_message *message);
 
-/* ---- op.c: the life of an op ------------------------------------------------------------------- */
+/* ---- op.c: the life of an op -------------------------------------------------------------------
+ */
 
-/* A new op with a reference for the caller and one for the engine; takes the dict's given arrays. */
+/* A new op with a reference for the caller and one for the engine; takes the dict's given arrays.
+ */
 int haul_op_create(struct haul_peer *peer, struct haul_dict *dict, enum haul_op_kind kind,
                    struct haul_op **op);
 void haul_op_unreference(struct haul_op *op);
@@ -426,14 +438,16 @@ void haul_op_sent(struct haul_parcel *parcel);
 /* Waits for an op of a blocking call; cancels it when the wait ends early. Releases it. */
 int haul_op_complete(struct haul_op *op, int64_t timeout_ns, struct haul_message **reply);
 
-/* ---- plan.c: inline or offered ----------------------------------------------------------------- */
+/* ---- plan.c: inline or offered -----------------------------------------------------------------
+ */
 
 /* Decides for each array of op->manifest, by size, credit and the path. */
 void haul_plan(struct haul_op *op);
 /* Takes back what the plan registered. */
 void haul_plan_undo(struct haul_op *op);
 
-/* ---- transmit.c: the sender's side ------------------------------------------------------------- */
+/* ---- transmit.c: the sender's side -------------------------------------------------------------
+ */
 
 /* Queues a new op on its peer's connection, or until there is one. */
 void haul_transmit_start(struct haul_op *op);
@@ -448,7 +462,8 @@ void haul_transmit_unannounce(struct haul_op *op);
 void haul_transmit_release(struct haul_link *link, uint64_t seq);
 struct haul_op *haul_transmit_find(struct haul_link *link, uint64_t seq);
 
-/* ---- inbound.c: the receiver's side ------------------------------------------------------------ */
+/* ---- inbound.c: the receiver's side ------------------------------------------------------------
+ */
 
 int haul_inbound_manifest(struct haul_link *link, const uint8_t *header, size_t header_bytes);
 int haul_inbound_data(struct haul_link *link, const struct haul_wire_control *data);
@@ -467,17 +482,20 @@ void haul_inbound_progress(struct haul_message *message);
 void haul_inbound_refuse(struct haul_message *message, int err, const char *detail);
 void haul_inbound_drop(struct haul_message *message);
 
-/* ---- inbox.c: messages that wait to be received -------------------------------------------------- */
+/* ---- inbox.c: messages that wait to be received
+ * -------------------------------------------------- */
 
 void haul_inbox_init(struct haul_inbox *inbox);
 void haul_inbox_append(struct haul_inbox *inbox, struct haul_message *message);
-/* Waits for the next message; under the lock. Errors: HAUL_TIMEOUT, HAUL_INTERRUPTED, HAUL_CLOSED. */
+/* Waits for the next message; under the lock. Errors: HAUL_TIMEOUT, HAUL_INTERRUPTED, HAUL_CLOSED.
+ */
 int haul_inbox_receive(struct haul_engine *engine, struct haul_inbox *inbox, int64_t timeout_ns,
                        struct haul_message **message);
 /* Drops what nobody will receive any more. */
 void haul_inbox_close(struct haul_engine *engine, struct haul_inbox *inbox);
 
-/* ---- message.c --------------------------------------------------------------------------------- */
+/* ---- message.c ---------------------------------------------------------------------------------
+ */
 
 struct haul_message *haul_message_create(struct haul_link *link);
 /* Gives memory, credit and references back; under the lock. */
@@ -487,10 +505,11 @@ void haul_message_give_back(struct haul_message *message);
 /* Frees one of engine->free_messages. */
 void haul_message_destroy(struct haul_message *message);
 
-/* ---- placement.c: where received bytes land ---------------------------------------------------- */
+/* ---- placement.c: where received bytes land ----------------------------------------------------
+ */
 
-/* Finds a place for a new message: a posted destination, else the pool: now for its inline bytes, when
- * there is memory for the offered ones. */
+/* Finds a place for a new message: a posted destination, else the pool: now for its inline bytes,
+ * when there is memory for the offered ones. */
 void haul_place_message(struct haul_message *message);
 /* Copies a lent part that is not aligned for its type. */
 int haul_place_copy(struct haul_message *message, struct haul_array *array, const void *data);
@@ -502,16 +521,19 @@ void haul_place_by(struct haul_engine *engine, struct haul_inbox *inbox,
                    enum haul_placement placement);
 void haul_destination_post(struct haul_engine *engine, struct haul_inbox *inbox,
                            struct haul_destination *destination);
-/* Ends a filling: its incomplete messages are placed anew, elsewhere. After it no byte is written. */
+/* Ends a filling: its incomplete messages are placed anew, elsewhere. After it no byte is written.
+ */
 void haul_destination_withdraw(struct haul_engine *engine, struct haul_destination *destination);
-/* Copies messages that were delivered to the inbox into posted rows. One that does not fit is refused. */
+/* Copies messages that were delivered to the inbox into posted rows. One that does not fit is
+ * refused. */
 void haul_destination_fill(struct haul_engine *engine, struct haul_inbox *inbox);
 /* A row's message is whole. */
 void haul_destination_filled(struct haul_message *message);
 /* A row's message was lost: the row is free again. */
 void haul_destination_vacate(struct haul_message *message);
 
-/* ---- fetch.c: who may send its arrays, and by which way ---------------------------------------- */
+/* ---- fetch.c: who may send its arrays, and by which way ----------------------------------------
+ */
 
 /* A message has all its memory: its offered bytes may come when it is its turn. */
 void haul_fetch_queue(struct haul_message *message);
@@ -529,7 +551,8 @@ void haul_fetch_free_reads(struct haul_engine *engine);
 struct haul_manifest_array *haul_cursor_array(struct haul_manifest *manifest,
                                               struct haul_cursor *cursor, bool offered);
 
-/* ---- context.c, server.c ------------------------------------------------------------------------- */
+/* ---- context.c, server.c
+ * ------------------------------------------------------------------------- */
 
 struct haul_context {
     struct haul_engine *engine;
@@ -543,7 +566,8 @@ void haul_server_shut(struct haul_server *server);
 void haul_server_retain(struct haul_server *server);
 void haul_server_release(struct haul_server *server);
 
-/* ---- peer.c, dict.c ---------------------------------------------------------------------------- */
+/* ---- peer.c, dict.c ----------------------------------------------------------------------------
+ */
 
 struct haul_peer *haul_peer_create(struct haul_engine *engine, const char *address);
 struct haul_peer *haul_peer_reference(struct haul_peer *peer);
@@ -551,10 +575,10 @@ void haul_peer_unreference(struct haul_peer *peer);
 /* Ends its connection and redialling for good; under the lock. */
 void haul_peer_shut(struct haul_peer *peer, const char *why);
 /* Adds to a counter of a peer and of the context. */
-#define HAUL_COUNT(the_peer, field, n)                                                             \
-    do {                                                                                           \
-        (the_peer)->stats.field += (n);                                                            \
-        (the_peer)->engine->stats.field += (n);                                                    \
+#define HAUL_COUNT(the_peer, field, n)          \
+    do {                                        \
+        (the_peer)->stats.field += (n);         \
+        (the_peer)->engine->stats.field += (n); \
     } while (0)
 
 /* A dict's array and its memory. */
@@ -562,7 +586,7 @@ struct haul_dict_entry {
     struct haul_list node; /* of an op that it was given to */
     struct haul_array array;
     struct haul_block *block; /* from haul_dict_alloc(), else NULL */
-    bool give; /* with the next send */
+    bool give;                /* with the next send */
     uint64_t shape[HAUL_NDIM_MAX];
     char *text; /* key, and description behind it */
 };

@@ -2,18 +2,18 @@
  * Bringing offered arrays: whose turn it is, and by which way.
  *
  * Turns. On a fast local link one sender at a time is quickest (its pages stay in the cache, and
- * nobody is preempted); on a network one slow sender would leave the receiver idle. So `fetch_width`
- * fetches run at a time, and it is measured: while fetches wait, a receiver that was idle most of the
- * time widens, one that was busy narrows. The next fetch starts a little before the last one ends, so that
- * the request is there when the sender before is done. Among the messages that wait, the link that was
- * served longest ago comes first.
+ * nobody is preempted); on a network one slow sender would leave the receiver idle. So
+ * `fetch_width` fetches run at a time, and it is measured: while fetches wait, a receiver that was
+ * idle most of the time widens, one that was busy narrows. The next fetch starts a little before
+ * the last one ends, so that the request is there when the sender before is done. Among the
+ * messages that wait, the link that was served longest ago comes first.
  *
- * Ways. Arrays that came with a way are read by rma, in pieces; the others are asked for on the channel,
- * one run of the stream at a time. When a read fails, the link uses the channel from then on, and the
- * message is fetched anew, whole.
+ * Ways. Arrays that came with a way are read by rma, in pieces; the others are asked for on the
+ * channel, one run of the stream at a time. When a read fails, the link uses the channel from then
+ * on, and the message is fetched anew, whole.
  *
- * A read that may never complete holds its message (and so its memory) until the provider's fence has
- * ended it. */
+ * A read that may never complete holds its message (and so its memory) until the provider's fence
+ * has ended it. */
 #include "engine.h"
 
 #include <stdio.h>
@@ -334,8 +334,7 @@ static struct haul_message *next_message(struct haul_engine *engine)
     struct haul_message *next = NULL;
     HAUL_LIST_EACH(&engine->fetching, node)
     {
-        struct haul_message *message =
-            HAUL_CONTAINER_OF(node, struct haul_message, place_node);
+        struct haul_message *message = HAUL_CONTAINER_OF(node, struct haul_message, place_node);
         if (!next || message->link->last_turn < next->link->last_turn)
             next = message;
     }
@@ -394,8 +393,7 @@ bool haul_fetch_schedule(struct haul_engine *engine)
         return started;
     measure(engine);
     while (!haul_list_empty(&engine->fetching) &&
-           (engine->fetches < engine->fetch_width ||
-            engine->fetch_bytes_left < LOOK_AHEAD_BYTES)) {
+           (engine->fetches < engine->fetch_width || engine->fetch_bytes_left < LOOK_AHEAD_BYTES)) {
         start(next_message(engine));
         started = true;
     }

@@ -8,8 +8,8 @@
  *   open                                     open
  *
  * A client whose own proof fails uses the channel and says why. One that insists on a provider
- * (rma_required) gives up with the reason. The server may send as soon as it has sent its WELCOME, so
- * a client that is still proving takes messages already. */
+ * (rma_required) gives up with the reason. The server may send as soon as it has sent its WELCOME,
+ * so a client that is still proving takes messages already. */
 #include "engine.h"
 
 #include <stdio.h>
@@ -81,8 +81,8 @@ int haul_handshake_start(struct haul_link *link)
 
 /* ---- The rma path ---------------------------------------------------------------------------- */
 
-/* Tries to attach to the first provider of `hello` that we have, in our order of preference; the proof's
- * read is under way if link->probing is set. Else link->peer->why says why not. */
+/* Tries to attach to the first provider of `hello` that we have, in our order of preference; the
+ * proof's read is under way if link->probing is set. Else link->peer->why says why not. */
 static void try_rma(struct haul_link *link, const struct haul_wire_hello *hello)
 {
     struct haul_engine *engine = link->engine;
@@ -95,8 +95,8 @@ static void try_rma(struct haul_link *link, const struct haul_wire_hello *hello)
                 rma = &hello->rma[k];
         if (!rma)
             continue;
-        int err = transport->provider->rma->attach(transport->rma, rma->address,
-                                                   rma->address_bytes, link, &link->rma_peer);
+        int err = transport->provider->rma->attach(transport->rma, rma->address, rma->address_bytes,
+                                                   link, &link->rma_peer);
         if (!err) {
             link->rma = transport;
             err = haul_fetch_probe(link, rma);

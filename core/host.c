@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The table of functions that core offers to providers: each hands an event to the file it is for. */
+ * The table of functions that core offers to providers: each hands an event to the file it is for.
+ */
 #include "engine.h"
 
 #include <stdarg.h>

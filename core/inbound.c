@@ -2,14 +2,14 @@
  * The receiver's side: from a manifest to a delivered message.
  *
  * Happy path. A manifest makes a message; its inline bytes follow on the channel and land where
- * placement.c said; its offered bytes are placed when there is memory and brought by fetch.c. When all
- * bytes are here the message is whole: its sender gets the ACK, and it is delivered as soon as the
- * earlier messages of its peer are.
+ * placement.c said; its offered bytes are placed when there is memory and brought by fetch.c. When
+ * all bytes are here the message is whole: its sender gets the ACK, and it is delivered as soon as
+ * the earlier messages of its peer are.
  *
- * Failure modes. A broken frame costs the connection (the caller sees to it). A message that cannot be
- * taken is refused: its sender gets an ACK with the reason, its payload is read and thrown away, the
- * connection goes on. When the connection is lost, messages that are not whole are dropped; one that an
- * rma read may still write to keeps its memory until the read has ended. */
+ * Failure modes. A broken frame costs the connection (the caller sees to it). A message that cannot
+ * be taken is refused: its sender gets an ACK with the reason, its payload is read and thrown away,
+ * the connection goes on. When the connection is lost, messages that are not whole are dropped; one
+ * that an rma read may still write to keeps its memory until the read has ended. */
 #include "engine.h"
 
 #include <stdio.h>
@@ -167,7 +167,8 @@ void haul_inbound_progress(struct haul_message *message)
     if (message->state < HAUL_MESSAGE_WHOLE) {
         if (!is_whole(message) || link->receiving == message) {
             if (message->state == HAUL_MESSAGE_PLACING)
-                haul_place_inbox(link->engine, link->inbox); /* it may have waited for its inline bytes */
+                haul_place_inbox(link->engine,
+                                 link->inbox); /* it may have waited for its inline bytes */
             return;
         }
         haul_fetch_end(message);
@@ -226,7 +227,8 @@ static int accept_manifest(struct haul_link *link, struct haul_message *message,
             return haul_fail(HAUL_PROTOCOL, "a message out of sequence");
         link->last_seq = manifest->seq;
     } else if (manifest->offered_bytes > 0) {
-        return haul_fail(HAUL_PROTOCOL, "an offered array from a client that cannot be asked for it");
+        return haul_fail(HAUL_PROTOCOL,
+                         "an offered array from a client that cannot be asked for it");
     }
     if (manifest->reply_to) {
         int unmatched = match_call(message);
@@ -311,7 +313,8 @@ static struct haul_cursor cursor_at(const struct haul_manifest *manifest, uint64
 int haul_inbound_data(struct haul_link *link, const struct haul_wire_control *data)
 {
     struct haul_message *message = find_inbound(link, data->seq);
-    if (!message || message->state != HAUL_MESSAGE_FETCHING || message->transfer != data->transfer) {
+    if (!message || message->state != HAUL_MESSAGE_FETCHING ||
+        message->transfer != data->transfer) {
         expect_payload(link, NULL, true, data->bytes); /* of a message or fetch that was given up */
         return 0;
     }
@@ -426,8 +429,8 @@ static bool keep_lent(struct haul_message *message, void *token)
     return true;
 }
 
-/* Uses a part in place, or copies it where the message already has memory (named, or because the part
- * is not aligned for its type). */
+/* Uses a part in place, or copies it where the message already has memory (named, or because the
+ * part is not aligned for its type). */
 static int take_part(struct haul_link *link, void *data, size_t bytes, bool *kept, void *token)
 {
     struct haul_message *message = link->receiving;

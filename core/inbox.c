@@ -26,8 +26,7 @@ static bool has_message(void *arg)
 int haul_inbox_receive(struct haul_engine *engine, struct haul_inbox *inbox, int64_t timeout_ns,
                        struct haul_message **message)
 {
-    int err =
-        haul_drive_wait(&engine->drive, has_message, inbox, haul_deadline_ns(timeout_ns));
+    int err = haul_drive_wait(&engine->drive, has_message, inbox, haul_deadline_ns(timeout_ns));
     if (!err && inbox->closed)
         err = HAUL_CLOSED;
     if (err)

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Connections: dialing, dispatch of frames, heartbeats, and the end.
  *
- * Happy path. haul_link_dial() or an accepted connection makes a link; the handshake opens it; frames are
- * dispatched by type until the peer leaves.
+ * Happy path. haul_link_dial() or an accepted connection makes a link; the handshake opens it;
+ * frames are dispatched by type until the peer leaves.
  *
  * The end. Whoever finds that a link cannot go on calls haul_link_lose(), from any depth: the link
- * fails its ops and drops its messages at once, but its conn is only disconnected at the end of the pass,
- * because a provider may be in the middle of a callback for it. A peer that dials gets a new link
- * after a pause that grows. */
+ * fails its ops and drops its messages at once, but its conn is only disconnected at the end of the
+ * pass, because a provider may be in the middle of a callback for it. A peer that dials gets a new
+ * link after a pause that grows. */
 #include "engine.h"
 
 #include <stdarg.h>
@@ -37,8 +37,8 @@ struct haul_link *haul_link_create(struct haul_engine *engine, struct haul_peer 
     link->since_ns = link->heard_ns = haul_now_ns();
     link->next_seq = 1;
     link->message_max = UINT64_MAX;
-    struct haul_list *lists[] = {&link->waiting, &link->open,    &link->transmitting,
-                                 &link->kept,    &link->inbound, &link->replies, &link->sending_node};
+    struct haul_list *lists[] = {&link->waiting, &link->open,    &link->transmitting, &link->kept,
+                                 &link->inbound, &link->replies, &link->sending_node};
     for (size_t i = 0; i < HAUL_COUNT_OF(lists); i++)
         haul_list_init(lists[i]);
     haul_list_append(&engine->links, &link->node);
@@ -331,11 +331,12 @@ static void greet_in_time(struct haul_link *link, uint64_t now_ns, uint64_t *nex
     if (link->probing && now_ns >= link->since_ns + PROBE_NS)
         link->rma->provider->rma->fence(link->rma_peer);
     if (now_ns >= limit_ns)
-        haul_link_lose(link, HAUL_UNREACHABLE,
-                       link->state == HAUL_LINK_DIALING
-                           ? "%s: no connection after 10 s"
-                           : "%s: connected, but the other side did not answer haul's greeting in 10 s",
-                       link->peer->address);
+        haul_link_lose(
+            link, HAUL_UNREACHABLE,
+            link->state == HAUL_LINK_DIALING
+                ? "%s: no connection after 10 s"
+                : "%s: connected, but the other side did not answer haul's greeting in 10 s",
+            link->peer->address);
     else
         *next_ns = link->probing ? HAUL_MIN(limit_ns, link->since_ns + PROBE_NS) : limit_ns;
 }

@@ -326,7 +326,8 @@ static int decode_entry(struct haul_manifest_array *entry, struct entry_parts *p
     int err = decode_entry_records(entry, &parts->records);
     if (err == 0 && entry->given && entry->way_bytes == 0) {
         char key[HAUL_KEY_TEXT_BYTES];
-        return haul_fail(HAUL_PROTOCOL, "array '%s' is given, but does not say how it is read by rma",
+        return haul_fail(HAUL_PROTOCOL,
+                         "array '%s' is given, but does not say how it is read by rma",
                          haul_key_format(array->key, key));
     }
     return err;

@@ -6,9 +6,9 @@
  *      +------ error -------+--> ENDING --parcels----+
  *                                         back
  *
- * An op finishes exactly once, with the first result that haul_op_end() is given. If the channel still
- * holds some of its arrays (a parcel), it is ENDING until the channel gives them back, because the user
- * may reuse the arrays from the finish on. */
+ * An op finishes exactly once, with the first result that haul_op_end() is given. If the channel
+ * still holds some of its arrays (a parcel), it is ENDING until the channel gives them back,
+ * because the user may reuse the arrays from the finish on. */
 #include "engine.h"
 
 #include <stdio.h>
@@ -258,10 +258,11 @@ static void explain(const struct haul_op *op, char *text, size_t size)
         snprintf(text, size, "%.100s is not connected (%.300s)", who,
                  op->peer->last_err ? op->peer->last_why : "still connecting");
     } else if (op->state == HAUL_OP_WAITING && op->waits_for_credit) {
-        snprintf(text, size,
-                 "%s has given no credit: its receiver keeps all %llu messages that it takes from one "
-                 "peer and has not released them",
-                 who, (unsigned long long)(link->credit_messages));
+        snprintf(
+            text, size,
+            "%s has given no credit: its receiver keeps all %llu messages that it takes from one "
+            "peer and has not released them",
+            who, (unsigned long long)(link->credit_messages));
     } else if (op->state == HAUL_OP_WAITING) {
         snprintf(text, size, "the channel to %s is full: the other side is not reading", who);
     } else if (op->send_offset < op->manifest.offered_bytes) {
@@ -286,15 +287,15 @@ static int ended_early(struct haul_op *op, int err)
         haul_drive_wait(&op->engine->drive, op_is_finished, op, haul_deadline_ns(RECALL_NS));
     if (op->state == HAUL_OP_FINISHED)
         return op->result ? haul_fail_with(op->result, op->detail) : 0;
-    return haul_fail(HAUL_BORROWED, "%s, and the provider still holds the arrays: wait with "
-                                    "haul_dict_wait() before you touch them",
+    return haul_fail(HAUL_BORROWED,
+                     "%s, and the provider still holds the arrays: wait with "
+                     "haul_dict_wait() before you touch them",
                      detail);
 }
 
 int haul_op_complete(struct haul_op *op, int64_t timeout_ns, struct haul_message **reply)
 {
-    int err = haul_drive_wait(&op->engine->drive, op_is_finished, op,
-                              haul_deadline_ns(timeout_ns));
+    int err = haul_drive_wait(&op->engine->drive, op_is_finished, op, haul_deadline_ns(timeout_ns));
     if (op->state == HAUL_OP_FINISHED)
         err = op->result ? haul_fail_with(op->result, op->detail) : 0;
     else if (err != HAUL_CLOSED)
@@ -351,8 +352,8 @@ int haul_op_test(struct haul_op *op)
     int err = haul_engine_enter(op->engine);
     if (err)
         return err;
-    err = op->state == HAUL_OP_FINISHED ? result_of(op)
-                                        : haul_fail(HAUL_BUSY, "the op is under way");
+    err =
+        op->state == HAUL_OP_FINISHED ? result_of(op) : haul_fail(HAUL_BUSY, "the op is under way");
     haul_engine_leave(op->engine);
     return err;
 }

@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Where received bytes land: in memory that a receive named (a destination), in one pool block for each
- * stream of a message, or in frames that the channel lends (then only a budget is kept here).
+ * Where received bytes land: in memory that a receive named (a destination), in one pool block for
+ * each stream of a message, or in frames that the channel lends (then only a budget is kept here).
  *
  * Memory is taken for a whole stream at a time, first come first served over all peers, except that
- * replies go first: a request may be kept until a reply has come, never the other way round. A message
- * that could never fit is refused. Nobody waits here: messages wait in lists, and the lists are looked
- * at again when memory is released or a destination is posted.
+ * replies go first: a request may be kept until a reply has come, never the other way round. A
+ * message that could never fit is refused. Nobody waits here: messages wait in lists, and the lists
+ * are looked at again when memory is released or a destination is posted.
  *
- * While an inbox receives into named memory, large messages stay with their senders (inbox->unplaced)
- * until a destination is posted, so that they land in it without a copy. */
+ * While an inbox receives into named memory, large messages stay with their senders
+ * (inbox->unplaced) until a destination is posted, so that they land in it without a copy. */
 #include "engine.h"
 
 #include <stdio.h>
@@ -26,7 +26,8 @@ static bool lacks_memory(const struct haul_manifest_array *item, bool offered)
     return item->offered == offered && !item->array.data && item->array.nbytes > 0;
 }
 
-/* One pool block for the arrays of one stream that have no memory yet. reserved: promised in advance. */
+/* One pool block for the arrays of one stream that have no memory yet. reserved: promised in
+ * advance. */
 static int place_in_pool(struct haul_message *message, bool offered, bool reserved)
 {
     struct haul_manifest *manifest = &message->manifest;
@@ -35,8 +36,8 @@ static int place_in_pool(struct haul_message *message, bool offered, bool reserv
     for (uint32_t i = 0; i < manifest->count; i++)
         if (lacks_memory(&manifest->arrays[i], offered))
             bytes += haul_align_up((size_t)manifest->arrays[i].array.nbytes, HAUL_POOL_ALIGNMENT);
-    int err = haul_pool_alloc(message->engine->pool, bytes, reserved ? HAUL_POOL_RESERVED : 0,
-                              &block);
+    int err =
+        haul_pool_alloc(message->engine->pool, bytes, reserved ? HAUL_POOL_RESERVED : 0, &block);
     if (err)
         return err;
     char *at = block->data;
@@ -68,8 +69,8 @@ static int keep_copy(struct haul_message *message, struct haul_block *block)
 int haul_place_copy(struct haul_message *message, struct haul_array *array, const void *data)
 {
     struct haul_block *block;
-    int err = haul_pool_alloc(message->engine->pool, (size_t)array->nbytes, HAUL_POOL_RESERVED,
-                              &block);
+    int err =
+        haul_pool_alloc(message->engine->pool, (size_t)array->nbytes, HAUL_POOL_RESERVED, &block);
     if (err)
         return err;
     err = keep_copy(message, block);
@@ -154,8 +155,7 @@ static int place_offered(struct haul_message *message)
     map_given(message);
     if (message->stream_received == message->manifest.offered_bytes)
         return 0;
-    return comes_in_frames(message) ? reserve_lent(message)
-                                    : place_in_pool(message, true, false);
+    return comes_in_frames(message) ? reserve_lent(message) : place_in_pool(message, true, false);
 }
 
 static void note_pool_wait(struct haul_message *message)
@@ -207,7 +207,8 @@ static struct haul_destination *free_destination(struct haul_inbox *inbox)
     return NULL;
 }
 
-/* Messages of one peer go to destinations in order: none passes an earlier one that is elsewhere. */
+/* Messages of one peer go to destinations in order: none passes an earlier one that is elsewhere.
+ */
 static bool may_claim(const struct haul_message *message)
 {
     const struct haul_list *earlier = message->node.previous;
@@ -229,8 +230,7 @@ static const struct haul_array *find_row(const struct haul_destination *destinat
     return NULL;
 }
 
-static int check_fit(const struct haul_destination *destination,
-                     const struct haul_message *message)
+static int check_fit(const struct haul_destination *destination, const struct haul_message *message)
 {
     const struct haul_manifest *manifest = &message->manifest;
     char wanted[128], got[128];
@@ -436,7 +436,8 @@ void haul_destination_vacate(struct haul_message *message)
         haul_place_inbox(message->engine, destination->inbox);
 }
 
-/* A row of a posted destination, looked at anew after each wait: its message may be freed meanwhile. */
+/* A row of a posted destination, looked at anew after each wait: its message may be freed
+ * meanwhile. */
 struct row {
     const struct haul_destination *destination;
     size_t index;

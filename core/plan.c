@@ -2,13 +2,15 @@
  * The plan of a message: which arrays go with the manifest (inline) and which are offered, to be
  * fetched by the receiver when it has memory and it is their turn.
  *
- * All inline if the prepaid credit covers it, which saves a round trip; else the small ones, in order,
- * up to HAUL_INLINE_MAX. With rma the large ones are always offered: the NIC reads them without a copy. */
+ * All inline if the prepaid credit covers it, which saves a round trip; else the small ones, in
+ * order, up to HAUL_INLINE_MAX. With rma the large ones are always offered: the NIC reads them
+ * without a copy. */
 #include "engine.h"
 
 #include <stdlib.h>
 
-/* Memory that is not the pool's is worth a registration from here on; smaller arrays go by the channel. */
+/* Memory that is not the pool's is worth a registration from here on; smaller arrays go by the
+ * channel. */
 enum { REGISTER_BYTES = 1 << 20 };
 
 static uint64_t inline_room(const struct haul_op *op, uint64_t total)
@@ -52,9 +54,8 @@ static void offer(struct haul_op *op, struct haul_manifest_array *item, struct h
     else if (item->array.nbytes >= REGISTER_BYTES)
         region = register_array(op, &item->array);
     size_t way_bytes = sizeof item->way;
-    if (!region || transport->provider->rma->offer(region, item->array.data,
-                                                   (size_t)item->array.nbytes, item->way,
-                                                   &way_bytes))
+    if (!region || transport->provider->rma->offer(
+                       region, item->array.data, (size_t)item->array.nbytes, item->way, &way_bytes))
         return;
     item->way_bytes = (uint8_t)way_bytes;
     op->offered_rma = true;

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Finding, loading and choosing providers.
  *
- * A provider is built in or a file haul_<name>.so in a folder of HAUL_PROVIDER_PATH or in the folder
- * "haul" beside the library. A loaded plugin stays loaded: threads or handlers of the libraries it
- * brought may outlive every context. */
+ * A provider is built in or a file haul_<name>.so in a folder of HAUL_PROVIDER_PATH or in the
+ * folder "haul" beside the library. A loaded plugin stays loaded: threads or handlers of the
+ * libraries it brought may outlive every context. */
 #include "engine.h"
 
 #include <dirent.h>
@@ -48,10 +48,11 @@ static const char *built_in_file = "built in";
 static bool descriptor_is_sound(const struct haul_provider *provider, char *reason, size_t size)
 {
     if (provider->abi != HAUL_PROVIDER_ABI) {
-        snprintf(reason, size,
-                 "it is built for provider ABI %u, this library has %u: install the plugin that came "
-                 "with this library",
-                 provider->abi, HAUL_PROVIDER_ABI);
+        snprintf(
+            reason, size,
+            "it is built for provider ABI %u, this library has %u: install the plugin that came "
+            "with this library",
+            provider->abi, HAUL_PROVIDER_ABI);
         return false;
     }
     if (provider->size != sizeof *provider || !provider->name ||
@@ -235,7 +236,8 @@ static bool list_folder(const char *folder, void *arg)
 }
 
 /* All that can be found: built in, then by folder. Under plugins_lock. */
-static void each_plugin(const char *path, void (*visit)(struct plugin *plugin, void *arg), void *arg)
+static void each_plugin(const char *path, void (*visit)(struct plugin *plugin, void *arg),
+                        void *arg)
 {
     for (size_t i = 0; i < HAUL_COUNT_OF(built_ins); i++) {
         struct plugin *plugin = get_plugin(built_ins[i].name, built_in_file);

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  * The pool: reused, pre-faulted, 64-byte aligned blocks cut from slabs.
  *
- * A slab (slab.h) is one anonymous 2 MiB-aligned mapping, cut into blocks of one size class; when all
- * its blocks are free it is idle and may be cut anew for another class. Classes are a quarter of a
- * power of two apart, from 4 KiB; blocks over 1 MiB have a slab of their own, a multiple of 2 MiB.
- * In the steady state alloc and release neither map, fault nor malloc.
+ * A slab (slab.h) is one anonymous 2 MiB-aligned mapping, cut into blocks of one size class; when
+ * all its blocks are free it is idle and may be cut anew for another class. Classes are a quarter
+ * of a power of two apart, from 4 KiB; blocks over 1 MiB have a slab of their own, a multiple of 2
+ * MiB. In the steady state alloc and release neither map, fault nor malloc.
  *
  * Threads: all functions from any thread (the pool has a lock of its own), except that hooks run
  * inside alloc and trim only, which the engine calls under the drive lock. */
@@ -36,21 +36,23 @@ struct haul_pool_hooks {
 };
 
 /* max_bytes bounds the sum of the mappings. */
-int haul_pool_create(size_t max_bytes, const struct haul_pool_hooks *hooks, struct haul_pool **pool);
-/* The pool ends when its creator has released it and the last block is released. After this call the
- * hooks are not called any more; `unmapping` runs for every slab inside it. */
+int haul_pool_create(size_t max_bytes, const struct haul_pool_hooks *hooks,
+                     struct haul_pool **pool);
+/* The pool ends when its creator has released it and the last block is released. After this call
+ * the hooks are not called any more; `unmapping` runs for every slab inside it. */
 void haul_pool_release(struct haul_pool *pool);
 
 enum haul_pool_flags {
     HAUL_POOL_RESERVED = 1, /* memory promised in advance: may exceed max_bytes */
 };
-/* Errors: HAUL_NO_MEMORY (in use; try after a release), HAUL_TOO_LARGE (would never fit in max_bytes).
- * A size of 0 gives a block of the smallest class. */
-int haul_pool_alloc(struct haul_pool *pool, size_t bytes, unsigned flags, struct haul_block **block);
+/* Errors: HAUL_NO_MEMORY (in use; try after a release), HAUL_TOO_LARGE (would never fit in
+ * max_bytes). A size of 0 gives a block of the smallest class. */
+int haul_pool_alloc(struct haul_pool *pool, size_t bytes, unsigned flags,
+                    struct haul_block **block);
 /* From any thread, at any time, also after the pool's creator has released it. */
 void haul_block_release(struct haul_block *block);
-/* Called after each release that made memory free (from the releasing thread, no lock held), so that
- * who waits for memory can try again. NULL: not any more. */
+/* Called after each release that made memory free (from the releasing thread, no lock held), so
+ * that who waits for memory can try again. NULL: not any more. */
 void haul_pool_notify(struct haul_pool *pool, void (*released)(void *arg), void *arg);
 
 size_t haul_pool_mapped_bytes(struct haul_pool *pool);

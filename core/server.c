@@ -14,8 +14,9 @@ static void warn_if_open_to_all(const struct haul_address *address)
     static atomic_bool warned;
     bool all = !*address->unix_path && (!*address->host || !strcmp(address->host, "*"));
     if (all && !atomic_exchange(&warned, true))
-        haul_log(HAUL_LOG_WARNING, "%s listens on all interfaces, and whoever reaches it may send: on an "
-                                   "untrusted network bind 127.0.0.1 or one inner address",
+        haul_log(HAUL_LOG_WARNING,
+                 "%s listens on all interfaces, and whoever reaches it may send: on an "
+                 "untrusted network bind 127.0.0.1 or one inner address",
                  address->text);
 }
 
@@ -206,8 +207,7 @@ static int receive_row(struct haul_engine *engine, struct haul_inbox *inbox,
 {
     struct row_wait wait = {inbox, row};
     haul_destination_post(engine, inbox, row);
-    int err =
-        haul_drive_wait(&engine->drive, row_is_filled, &wait, haul_deadline_ns(timeout_ns));
+    int err = haul_drive_wait(&engine->drive, row_is_filled, &wait, haul_deadline_ns(timeout_ns));
     haul_destination_withdraw(engine, row);
     if (row->whole == 1)
         return 0;

@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0
  * The sender's side: announcing ops, sending what the receiver fetches, and their ends.
  *
- * Happy path. haul_transmit_start() queues an op on its link; the pump announces it (MESSAGE with the
- * inline arrays) when there is a credit; a FETCH makes it transmit its offered arrays as DATA, in
- * chunks between which control frames and announcements pass; an ACK, or the reply of a call, ends it.
+ * Happy path. haul_transmit_start() queues an op on its link; the pump announces it (MESSAGE with
+ * the inline arrays) when there is a credit; a FETCH makes it transmit its offered arrays as DATA,
+ * in chunks between which control frames and announcements pass; an ACK, or the reply of a call,
+ * ends it.
  *
  * A channel takes few frames with payload at a time. When it answers HAUL_BUSY the link waits for
- * sent() or writable(); when a pump's budget is used up it stays in engine->sending and the next pass goes on. */
+ * sent() or writable(); when a pump's budget is used up it stays in engine->sending and the next
+ * pass goes on. */
 #include "engine.h"
 
 #include <stdio.h>
@@ -46,10 +48,11 @@ static int encode(struct haul_op *op)
     manifest->seq = op->link->next_seq;
     size_t bytes = haul_manifest_encoded_bytes(manifest);
     if (bytes > HAUL_PREFIX_BYTES + (size_t)HAUL_WIRE_BODY_MAX)
-        return haul_fail(HAUL_TOO_LARGE,
-                         "keys, shapes and descriptions of %u arrays need %zu bytes, more than the %d "
-                         "of a manifest: send fewer arrays in one dict",
-                         manifest->count, bytes, HAUL_WIRE_BODY_MAX);
+        return haul_fail(
+            HAUL_TOO_LARGE,
+            "keys, shapes and descriptions of %u arrays need %zu bytes, more than the %d "
+            "of a manifest: send fewer arrays in one dict",
+            manifest->count, bytes, HAUL_WIRE_BODY_MAX);
     if (bytes > op->header_capacity) {
         uint8_t *header = realloc(op->header, bytes);
         if (!header)
@@ -309,8 +312,7 @@ int haul_transmit_fetch(struct haul_link *link, const struct haul_wire_control *
     if (!op || op->cancelling)
         return 0; /* it was cancelled: the CANCEL is on its way */
     uint64_t end = fetch->offset;
-    if (!haul_add_u64(&end, fetch->bytes) || end > op->manifest.offered_bytes ||
-        fetch->bytes == 0)
+    if (!haul_add_u64(&end, fetch->bytes) || end > op->manifest.offered_bytes || fetch->bytes == 0)
         return haul_fail(HAUL_PROTOCOL, "a fetch of bytes that message %llu does not have",
                          (unsigned long long)fetch->seq);
     op->transfer = fetch->transfer;
@@ -367,9 +369,8 @@ void haul_transmit_cancel(struct haul_op *op, int err, const char *detail)
 {
     if (op->state == HAUL_OP_WAITING && op->kind == HAUL_OP_REPLY) {
         /* The caller shall not wait for a reply that will not come. */
-        const struct haul_wire_control no_reply = {.type = HAUL_FRAME_ACK,
-                                                   .seq = op->manifest.reply_to,
-                                                   .err = HAUL_NO_REPLY};
+        const struct haul_wire_control no_reply = {
+            .type = HAUL_FRAME_ACK, .seq = op->manifest.reply_to, .err = HAUL_NO_REPLY};
         haul_link_control(op->link, &no_reply);
     }
     if (op->state == HAUL_OP_OPEN && op->link->state == HAUL_LINK_OPEN) {

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Small things that every file may use: intrusive lists, checked sums, little-endian bytes, time. */
+ * Small things that every file may use: intrusive lists, checked sums, little-endian bytes, time.
+ */
 #ifndef HAUL_CORE_UTIL_H
 #define HAUL_CORE_UTIL_H
 
@@ -9,7 +10,7 @@
 #include <string.h>
 #include <time.h>
 
-#define HAUL_CONTAINER_OF(pointer, type, member)                                                   \
+#define HAUL_CONTAINER_OF(pointer, type, member) \
     ((type *)(void *)((char *)(pointer)-offsetof(type, member)))
 #define HAUL_MIN(a, b) ((a) < (b) ? (a) : (b))
 #define HAUL_MAX(a, b) ((a) > (b) ? (a) : (b))
@@ -92,7 +93,8 @@ static inline uint64_t haul_get_u64(const uint8_t *from)
     return (uint64_t)haul_get_u32(from) | (uint64_t)haul_get_u32(from + 4) << 32;
 }
 
-/* A doubly linked ring with the list as its own sentinel. A node that is in no list links to itself. */
+/* A doubly linked ring with the list as its own sentinel. A node that is in no list links to
+ * itself. */
 struct haul_list {
     struct haul_list *next, *previous;
 };
@@ -136,8 +138,8 @@ static inline struct haul_list *haul_list_pop(struct haul_list *list)
 
 #define HAUL_LIST_FIRST(list, type, member) HAUL_CONTAINER_OF((list)->next, type, member)
 /* Walks a list; the node may be removed in the body. */
-#define HAUL_LIST_EACH(list, node)                                                                 \
-    for (struct haul_list *node = (list)->next, *node##_next = node->next; node != (list);         \
+#define HAUL_LIST_EACH(list, node)                                                         \
+    for (struct haul_list *node = (list)->next, *node##_next = node->next; node != (list); \
          node = node##_next, node##_next = node->next)
 
 #endif

@@ -11,19 +11,19 @@ extern "C" {
 
 struct haul_batch;
 
-/* A batch has, for each array of `row` (data is not looked at), one array of shape [rows, ...]. Each
- * message that arrives fills one row of all of them; it must hold exactly the keys of `row` with
- * their dtypes and shapes, or is refused to its sender. The memory is the pool's. Owned by the caller.
- * Errors: HAUL_INVALID (rows 0, HAUL_FORTRAN), HAUL_NO_MEMORY. */
+/* A batch has, for each array of `row` (data is not looked at), one array of shape [rows, ...].
+ * Each message that arrives fills one row of all of them; it must hold exactly the keys of `row`
+ * with their dtypes and shapes, or is refused to its sender. The memory is the pool's. Owned by the
+ * caller. Errors: HAUL_INVALID (rows 0, HAUL_FORTRAN), HAUL_NO_MEMORY. */
 HAUL_API int haul_batch_create(struct haul_context *context, const struct haul_dict *row,
                                size_t rows, struct haul_batch **batch);
-/* Gives the batch to the server to be filled: the rows of an earlier filling are released (peers that
- * wait for a reply get HAUL_NO_REPLY). Several batches may be posted; they are filled in turn.
+/* Gives the batch to the server to be filled: the rows of an earlier filling are released (peers
+ * that wait for a reply get HAUL_NO_REPLY). Several batches may be posted; they are filled in turn.
  * Errors: HAUL_BUSY (posted already). */
 HAUL_API int haul_batch_post(struct haul_batch *batch, struct haul_server *server);
 /* Waits until all rows are filled. HAUL_TIMEOUT and HAUL_INTERRUPTED end the filling too, with the
- * rows that are whole (0 or more), moved to the front. After it the arrays are the caller's until the
- * next post. */
+ * rows that are whole (0 or more), moved to the front. After it the arrays are the caller's until
+ * the next post. */
 HAUL_API int haul_batch_wait(struct haul_batch *batch, int64_t timeout_ns);
 /* Filled rows, known after haul_batch_wait(). */
 HAUL_API size_t haul_batch_rows(const struct haul_batch *batch);

@@ -43,12 +43,13 @@ HAUL_API void haul_options_each(const struct haul_options *options,
 
 /* One provider that was looked for, as haul_providers_each() reports it. */
 struct haul_provider_info {
-    const char *name;        /* "tcp" */
-    const char *file;        /* the plugin's file, or "built in" */
-    const char *description; /* one line, with the version of the library it uses; NULL if not loaded */
-    const char *reason;      /* NULL if it can be used, else why not and what to do */
-    bool channel;            /* it implements the channel table */
-    bool rma;                /* it implements the rma table */
+    const char *name; /* "tcp" */
+    const char *file; /* the plugin's file, or "built in" */
+    const char
+        *description;   /* one line, with the version of the library it uses; NULL if not loaded */
+    const char *reason; /* NULL if it can be used, else why not and what to do */
+    bool channel;       /* it implements the channel table */
+    bool rma;           /* it implements the rma table */
 };
 /* Visits all providers that can be found and adds the settings of those that load to `options`. The
  * callback must not call haul. */
@@ -56,10 +57,9 @@ HAUL_API void haul_providers_each(struct haul_options *options,
                                   void (*visit)(const struct haul_provider_info *info, void *arg),
                                   void *arg);
 
-/* Opens a context. `options` NULL: the environment alone. The caller owns it and closes it; messages
- * received may outlive it. Any thread.
- * Errors: HAUL_CONFIG, HAUL_PROVIDER (unknown, not loadable, another ABI), HAUL_NO_MEMORY,
- * HAUL_SYSTEM. */
+/* Opens a context. `options` NULL: the environment alone. The caller owns it and closes it;
+ * messages received may outlive it. Any thread. Errors: HAUL_CONFIG, HAUL_PROVIDER (unknown, not
+ * loadable, another ABI), HAUL_NO_MEMORY, HAUL_SYSTEM. */
 HAUL_API int haul_open(struct haul_context **context, const struct haul_options *options);
 
 /* Closes it: servers and peers are closed, their ops fail with HAUL_CLOSED, waits in other threads
@@ -74,7 +74,8 @@ HAUL_API void haul_close(struct haul_context *context);
 HAUL_API int haul_context_fd(struct haul_context *context);
 
 /* Log lines go to standard error by default (level: setting "log": error, warning, info, debug).
- * `sink` NULL restores that. Process-wide. The sink is called from any thread, must not call haul. */
+ * `sink` NULL restores that. Process-wide. The sink is called from any thread, must not call haul.
+ */
 enum haul_log_level { HAUL_LOG_ERROR = 1, HAUL_LOG_WARNING, HAUL_LOG_INFO, HAUL_LOG_DEBUG };
 HAUL_API void haul_log_set(void (*sink)(enum haul_log_level level, const char *line, void *arg),
                            void *arg);

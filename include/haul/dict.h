@@ -44,15 +44,16 @@ enum {
 
 /* An array: a name, a type, a shape and contiguous little-endian bytes. */
 struct haul_array {
-    const char *key;         /* UTF-8, NUL-terminated, 1 to HAUL_KEY_MAX bytes */
-    const char *description; /* HAUL_OTHER: NumPy's description ("<M8[ns]", "[('a', '<f4')]"), else NULL */
-    const uint64_t *shape;   /* ndim extents; may be NULL if ndim is 0 */
-    void *data;              /* nbytes of C-order (or HAUL_FORTRAN) bytes; may be NULL if nbytes is 0 */
-    uint64_t nbytes;         /* product(shape) * itemsize */
-    uint32_t dtype;          /* enum haul_dtype */
-    uint32_t itemsize;       /* bytes of an element; > 0 */
-    uint32_t ndim;           /* 0 (a scalar) to HAUL_NDIM_MAX */
-    uint32_t flags;          /* HAUL_FORTRAN */
+    const char *key; /* UTF-8, NUL-terminated, 1 to HAUL_KEY_MAX bytes */
+    const char
+        *description; /* HAUL_OTHER: NumPy's description ("<M8[ns]", "[('a', '<f4')]"), else NULL */
+    const uint64_t *shape; /* ndim extents; may be NULL if ndim is 0 */
+    void *data;        /* nbytes of C-order (or HAUL_FORTRAN) bytes; may be NULL if nbytes is 0 */
+    uint64_t nbytes;   /* product(shape) * itemsize */
+    uint32_t dtype;    /* enum haul_dtype */
+    uint32_t itemsize; /* bytes of an element; > 0 */
+    uint32_t ndim;     /* 0 (a scalar) to HAUL_NDIM_MAX */
+    uint32_t flags;    /* HAUL_FORTRAN */
 };
 
 /* Bytes of an element; 0 for HAUL_OTHER and for what is no dtype. */
@@ -70,15 +71,16 @@ HAUL_API int haul_dict_create(struct haul_context *context, struct haul_dict **d
 
 /* Adds an array, or replaces the one of the same key. Key and shape are copied; `data` is borrowed:
  * it must stay as it is from a send until that send's op has finished.
- * Errors: HAUL_INVALID (key length, ndim, dtype, a size that overflows), HAUL_BUSY, HAUL_NO_MEMORY. */
+ * Errors: HAUL_INVALID (key length, ndim, dtype, a size that overflows), HAUL_BUSY, HAUL_NO_MEMORY.
+ */
 HAUL_API int haul_dict_put(struct haul_dict *dict, const char *key, enum haul_dtype dtype,
                            uint32_t ndim, const uint64_t *shape, const void *data);
 /* The same from a filled-in array (any dtype, any flag). nbytes is computed, not read. */
 HAUL_API int haul_dict_put_array(struct haul_dict *dict, const struct haul_array *array);
 
-/* Adds an array in pool memory: 64-byte aligned, not initialised, registered with the NIC where there
- * is one. *data is the dict's until the array is replaced or given or the dict cleared or destroyed.
- * Errors: as put, and HAUL_NO_MEMORY when the pool is exhausted (HAUL_POOL_MAX). */
+/* Adds an array in pool memory: 64-byte aligned, not initialised, registered with the NIC where
+ * there is one. *data is the dict's until the array is replaced or given or the dict cleared or
+ * destroyed. Errors: as put, and HAUL_NO_MEMORY when the pool is exhausted (HAUL_POOL_MAX). */
 HAUL_API int haul_dict_alloc(struct haul_dict *dict, const char *key, enum haul_dtype dtype,
                              uint32_t ndim, const uint64_t *shape, void **data);
 /* The same from an array whose data and nbytes are filled in on success. */
@@ -97,11 +99,12 @@ HAUL_API const struct haul_array *haul_dict_at(const struct haul_dict *dict, siz
 /* Removes all arrays. Errors: HAUL_BUSY. */
 HAUL_API int haul_dict_clear(struct haul_dict *dict);
 
-/* Waits until no send of the dict is under way, so that its arrays are the caller's again: what to do
- * after HAUL_BORROWED. Errors: HAUL_TIMEOUT, HAUL_INTERRUPTED. */
+/* Waits until no send of the dict is under way, so that its arrays are the caller's again: what to
+ * do after HAUL_BORROWED. Errors: HAUL_TIMEOUT, HAUL_INTERRUPTED. */
 HAUL_API int haul_dict_wait(struct haul_dict *dict, int64_t timeout_ns);
 
-/* Ends the dict. Sends under way keep what they need of it; borrowed arrays stay borrowed by them. */
+/* Ends the dict. Sends under way keep what they need of it; borrowed arrays stay borrowed by them.
+ */
 HAUL_API void haul_dict_destroy(struct haul_dict *dict);
 
 #ifdef __cplusplus

@@ -9,8 +9,8 @@
 extern "C" {
 #endif
 
-/* The arrays live until the message is released; they may outlive server and context. Reading is free
- * for any thread; they may be written too unless they are lent (shared memory). */
+/* The arrays live until the message is released; they may outlive server and context. Reading is
+ * free for any thread; they may be written too unless they are lent (shared memory). */
 
 HAUL_API size_t haul_message_count(const struct haul_message *message);
 /* The i-th array in the sender's order, or NULL. */
@@ -26,17 +26,17 @@ HAUL_API struct haul_peer *haul_message_peer(const struct haul_message *message)
 HAUL_API bool haul_message_wants_reply(const struct haul_message *message);
 
 /* Answers a message sent with haul_call(), once; from any thread, in any order, at any time before
- * its release. Returns when the arrays are the caller's again: at once if the reply fits the room that
- * the call set aside for it (64 KiB: it is copied), else when the caller holds all of it.
- * A reply that ends by its timeout is taken back, and the call ends with HAUL_NO_REPLY.
- * Errors: HAUL_INVALID (nobody waits for a reply, or it was given), HAUL_PEER_LOST, HAUL_TIMEOUT,
+ * its release. Returns when the arrays are the caller's again: at once if the reply fits the room
+ * that the call set aside for it (64 KiB: it is copied), else when the caller holds all of it. A
+ * reply that ends by its timeout is taken back, and the call ends with HAUL_NO_REPLY. Errors:
+ * HAUL_INVALID (nobody waits for a reply, or it was given), HAUL_PEER_LOST, HAUL_TIMEOUT,
  * HAUL_BORROWED. */
 HAUL_API int haul_reply(struct haul_message *message, struct haul_dict *dict, int64_t timeout_ns);
 HAUL_API int haul_reply_async(struct haul_message *message, struct haul_dict *dict,
                               struct haul_op **op);
 
-/* Gives the memory back and the sender a credit. A message that wanted a reply and got none ends its
- * call with HAUL_NO_REPLY. */
+/* Gives the memory back and the sender a credit. A message that wanted a reply and got none ends
+ * its call with HAUL_NO_REPLY. */
 HAUL_API void haul_message_release(struct haul_message *message);
 
 #ifdef __cplusplus

@@ -12,19 +12,20 @@ extern "C" {
 
 struct haul_peer;
 
-/* Connects to a server, waiting up to timeout_ns for it to come up. Addresses: host:port, [v6]:port,
- * :port (this host), unix:/path; a leading tcp:// is accepted. The caller owns the peer and releases
- * it. When the connection is lost later, ops under way fail with HAUL_PEER_LOST and haul redials with
- * growing pauses; the next send waits for that within its own timeout. Nothing is sent twice.
- * Errors: HAUL_ADDRESS (cannot be parsed, host not found), HAUL_UNREACHABLE (nobody answered in
- * time; the detail says what the last try met), HAUL_VERSION, HAUL_PROVIDER (no common path). */
+/* Connects to a server, waiting up to timeout_ns for it to come up. Addresses: host:port,
+ * [v6]:port, :port (this host), unix:/path; a leading tcp:// is accepted. The caller owns the peer
+ * and releases it. When the connection is lost later, ops under way fail with HAUL_PEER_LOST and
+ * haul redials with growing pauses; the next send waits for that within its own timeout. Nothing is
+ * sent twice. Errors: HAUL_ADDRESS (cannot be parsed, host not found), HAUL_UNREACHABLE (nobody
+ * answered in time; the detail says what the last try met), HAUL_VERSION, HAUL_PROVIDER (no common
+ * path). */
 HAUL_API int haul_connect(struct haul_context *context, const char *address, int64_t timeout_ns,
                           struct haul_peer **peer);
 
-/* Sends the dict; returns when the receiver holds all of it. On HAUL_TIMEOUT and HAUL_INTERRUPTED the
- * send was cancelled and the arrays are the caller's again; the receiver has the message whole or not at
- * all. HAUL_BORROWED: the time ran out, but the provider cannot give the arrays back yet (zmq): see
- * haul_dict_wait(). */
+/* Sends the dict; returns when the receiver holds all of it. On HAUL_TIMEOUT and HAUL_INTERRUPTED
+ * the send was cancelled and the arrays are the caller's again; the receiver has the message whole
+ * or not at all. HAUL_BORROWED: the time ran out, but the provider cannot give the arrays back yet
+ * (zmq): see haul_dict_wait(). */
 HAUL_API int haul_send(struct haul_peer *peer, struct haul_dict *dict, int64_t timeout_ns);
 /* Starts a send. Never waits. */
 HAUL_API int haul_send_async(struct haul_peer *peer, struct haul_dict *dict, struct haul_op **op);
@@ -40,13 +41,13 @@ HAUL_API int haul_call_async(struct haul_peer *peer, struct haul_dict *dict, str
 HAUL_API int haul_peer_recv(struct haul_peer *peer, struct haul_message **message,
                             int64_t timeout_ns);
 
-/* A number that no other peer of the context has, now or later; a peer that reconnects to a server is
- * a new peer there. */
+/* A number that no other peer of the context has, now or later; a peer that reconnects to a server
+ * is a new peer there. */
 HAUL_API uint64_t haul_peer_id(const struct haul_peer *peer);
 /* "127.0.0.1:40312": as addressed or accepted. Lives as long as the peer. */
 HAUL_API const char *haul_peer_address(const struct haul_peer *peer);
-/* The path in use, "tcp" or "tcp+ofi:verbs", copied to text (at most size bytes with the NUL); and why
- * better ones were refused ("" if none was better). Returns 0. */
+/* The path in use, "tcp" or "tcp+ofi:verbs", copied to text (at most size bytes with the NUL); and
+ * why better ones were refused ("" if none was better). Returns 0. */
 HAUL_API int haul_peer_path(const struct haul_peer *peer, char *path, size_t path_size, char *why,
                             size_t why_size);
 HAUL_API bool haul_peer_connected(const struct haul_peer *peer);

@@ -5,12 +5,14 @@
  * A transport does up to two jobs, each with a table of its own:
  *   channel  moves ordered frames between two peers and notices when one is gone;
  *   rma      reads bytes out of memory that a peer offers.
- * Core decides what is sent, where received bytes land and who waits for what; a provider moves bytes.
+ * Core decides what is sent, where received bytes land and who waits for what; a provider moves
+ * bytes.
  *
  * Threads: every operation of both tables, except resolve and route_free, runs under the context's
  * drive lock: one at a time, never concurrently, though from changing threads. The functions of
  * struct haul_host are called under the drive lock too, except those marked "any thread".
- * Nothing may block. A provider has no undefined symbols of core: it gets a table of host functions. */
+ * Nothing may block. A provider has no undefined symbols of core: it gets a table of host
+ * functions. */
 #ifndef HAUL_PROVIDER_H
 #define HAUL_PROVIDER_H
 
@@ -23,8 +25,8 @@ extern "C" {
 
 /* Must match exactly before 1.0. */
 #define HAUL_PROVIDER_ABI 1u
-/* The one symbol that a plugin exports: a function of type haul_provider_entry_fn. The file is named
- * haul_<name>.so. */
+/* The one symbol that a plugin exports: a function of type haul_provider_entry_fn. The file is
+ * named haul_<name>.so. */
 #define HAUL_PROVIDER_ENTRY haul_provider_entry
 
 struct haul_engine;   /* core's side of a context */
@@ -73,7 +75,8 @@ struct haul_host {
     /* Any thread. */
     void (*log)(enum haul_log_level level, const char *format, ...)
         __attribute__((format(printf, 2, 3)));
-    /* Sets the calling thread's error detail and returns err: `return host->fail(HAUL_ADDRESS, ...)`. */
+    /* Sets the calling thread's error detail and returns err: `return host->fail(HAUL_ADDRESS,
+     * ...)`. */
     int (*fail)(int err, const char *format, ...) __attribute__((format(printf, 2, 3)));
     uint64_t (*now_ns)(void); /* CLOCK_MONOTONIC */
     /* Makes the driving thread run progress() soon. Takes no lock: a provider may hold its own. */
@@ -82,17 +85,17 @@ struct haul_host {
      * there is none. Valid as long as the engine. */
     const char *(*setting)(struct haul_engine *engine, const char *name);
 
-    /* Descriptors, level-triggered. `ready` runs under the drive lock with epoll's event bits. After
-     * unwatch() it is not called any more. */
+    /* Descriptors, level-triggered. `ready` runs under the drive lock with epoll's event bits.
+     * After unwatch() it is not called any more. */
     int (*watch)(struct haul_engine *engine, int fd, uint32_t events,
                  void (*ready)(void *arg, uint32_t events), void *arg, struct haul_watch **watch);
     int (*watch_change)(struct haul_watch *watch, uint32_t events);
     void (*unwatch)(struct haul_watch *watch);
 
-    /* Connections. A conn lives until core calls disconnect(); core never does so from inside one of
-     * the callbacks below for the same conn. */
-    /* A new connection on a listener: makes its link, or returns NULL (close it yourself: the server
-     * is closing or out of memory). `address` is copied. */
+    /* Connections. A conn lives until core calls disconnect(); core never does so from inside one
+     * of the callbacks below for the same conn. */
+    /* A new connection on a listener: makes its link, or returns NULL (close it yourself: the
+     * server is closing or out of memory). `address` is copied. */
     struct haul_link *(*accepted)(struct haul_listener *listener, void *conn, const char *address);
     /* A connect() has succeeded: frames may be sent. */
     void (*connected)(struct haul_link *link);
@@ -105,34 +108,34 @@ struct haul_host {
      * will call disconnect). */
     /* Optional, before a body is buffered: whether a frame with this prefix may come at all. */
     int (*check)(struct haul_link *link, const uint8_t prefix[HAUL_PREFIX_BYTES]);
-    /* A whole header, prefix included, is here; `header` is the provider's. If payload_bytes > 0 the
-     * payload follows by target()/received() or by lend(); else the frame is complete. */
+    /* A whole header, prefix included, is here; `header` is the provider's. If payload_bytes > 0
+     * the payload follows by target()/received() or by lend(); else the frame is complete. */
     int (*frame)(struct haul_link *link, const void *header, size_t header_bytes);
-    /* Where the next payload bytes belong: fills up to max (> 0) segments, returns how many, at least
-     * one. Ask anew before each read: the place may change between two of them. */
+    /* Where the next payload bytes belong: fills up to max (> 0) segments, returns how many, at
+     * least one. Ask anew before each read: the place may change between two of them. */
     size_t (*target)(struct haul_link *link, struct iovec *segments, size_t max);
     /* n payload bytes were written, in the order target() named. */
     int (*received)(struct haul_link *link, size_t n);
-    /* Channels that own their receive memory (HAUL_CHANNEL_PARTS): the next part of the payload. Core
-     * calls give_back(token) exactly once, maybe before lend() returns. */
+    /* Channels that own their receive memory (HAUL_CHANNEL_PARTS): the next part of the payload.
+     * Core calls give_back(token) exactly once, maybe before lend() returns. */
     int (*lend)(struct haul_link *link, void *data, size_t bytes, void *token);
 
-    /* Sending. The payload that was sent with this cookie is not needed any more. May be called from
-     * inside send(). */
+    /* Sending. The payload that was sent with this cookie is not needed any more. May be called
+     * from inside send(). */
     void (*sent)(struct haul_link *link, void *cookie);
     /* A send() that answered HAUL_BUSY may be tried again. */
     void (*writable)(struct haul_link *link);
 
-    /* rma: a read has ended: 0, or why it failed. Exactly once per read(); the memory is not touched
-     * any more. May be called from inside read(). */
+    /* rma: a read has ended: 0, or why it failed. Exactly once per read(); the memory is not
+     * touched any more. May be called from inside read(). */
     void (*read_done)(void *cookie, int err);
 };
 
 /* ---- channel --------------------------------------------------------------------------------- */
 
 enum {
-    /* The parts of a payload stay apart (one per array), and each arrives in memory of the channel's
-     * own, handed over with lend(). */
+    /* The parts of a payload stay apart (one per array), and each arrives in memory of the
+     * channel's own, handed over with lend(). */
     HAUL_CHANNEL_PARTS = 1,
     /* Clients that do not speak haul's handshake may send bare messages and get bare replies. */
     HAUL_CHANNEL_PLAIN = 2,
@@ -141,7 +144,8 @@ enum {
 /* What recall() could do. */
 enum haul_recall {
     HAUL_RECALL_NOT,     /* nothing: sent() will come */
-    HAUL_RECALL_COPIED,  /* some of the frame had left: the rest was copied, the receiver gets it whole */
+    HAUL_RECALL_COPIED,  /* some of the frame had left: the rest was copied, the receiver gets it
+                            whole */
     HAUL_RECALL_DROPPED, /* nothing of it had left: the receiver will never hear of the frame */
 };
 
@@ -158,7 +162,8 @@ struct haul_channel_ops {
     int (*resolve)(void *channel, const struct haul_address *address, bool listening, void **route);
     void (*route_free)(void *route);
 
-    /* Listens; writes the address for clients, with the real port, to `bound`. Errors: HAUL_ADDRESS. */
+    /* Listens; writes the address for clients, with the real port, to `bound`. Errors:
+     * HAUL_ADDRESS. */
     int (*listen)(void *channel, void *route, struct haul_listener *listener, void **handle,
                   char *bound, size_t bound_size);
     void (*unlisten)(void *handle);
@@ -166,21 +171,22 @@ struct haul_channel_ops {
     /* Starts a connection; connected() or lost() follow, maybe before it returns. One try: core
      * redials. */
     int (*connect)(void *channel, void *route, struct haul_link *link, void **conn);
-    /* Ends the connection and frees conn; borrowed payloads come back with sent() before it returns,
-     * or later where a library holds them (link stays valid for sent() until then). flush: a last
-     * frame may be on its way out: try for up to a second, in the background, to deliver it. */
+    /* Ends the connection and frees conn; borrowed payloads come back with sent() before it
+     * returns, or later where a library holds them (link stays valid for sent() until then). flush:
+     * a last frame may be on its way out: try for up to a second, in the background, to deliver it.
+     */
     void (*disconnect)(void *conn, bool flush);
 
-    /* Queues a frame. The header is copied. The payload segments (the array `payload` and the memory
-     * they name) are borrowed until sent(cookie); a frame without payload has no sent(). With
-     * HAUL_CHANNEL_PARTS each segment is a part. Returns 0, or HAUL_BUSY (only for frames with
-     * payload: one is queued already; nothing was taken, writable() follows). A send on a connection
-     * that has ended is taken and dropped: lost() follows, sent() too. Empty segments are never
-     * passed. */
+    /* Queues a frame. The header is copied. The payload segments (the array `payload` and the
+     * memory they name) are borrowed until sent(cookie); a frame without payload has no sent().
+     * With HAUL_CHANNEL_PARTS each segment is a part. Returns 0, or HAUL_BUSY (only for frames with
+     * payload: one is queued already; nothing was taken, writable() follows). A send on a
+     * connection that has ended is taken and dropped: lost() follows, sent() too. Empty segments
+     * are never passed. */
     int (*send)(void *conn, const void *header, size_t header_bytes, const struct iovec *payload,
                 size_t payload_count, void *cookie);
-    /* Asks for the payload sent with this cookie back. Unless the answer is HAUL_RECALL_NOT, its memory
-     * is not read any more and sent() will not be called. */
+    /* Asks for the payload sent with this cookie back. Unless the answer is HAUL_RECALL_NOT, its
+     * memory is not read any more and sent() will not be called. */
     enum haul_recall (*recall)(void *conn, void *cookie);
 
     /* lend()'s token comes back. */
@@ -189,7 +195,8 @@ struct haul_channel_ops {
     /* Optional (NULL): work that no watched descriptor announces. Returns whether it did anything.
      * Called in each pass and before each sleep. */
     bool (*progress)(void *channel);
-    /* Optional (NULL): when progress() must run at the latest (now_ns), UINT64_MAX for no such time. */
+    /* Optional (NULL): when progress() must run at the latest (now_ns), UINT64_MAX for no such
+     * time. */
     uint64_t (*deadline_ns)(void *channel);
 };
 
@@ -225,8 +232,8 @@ struct haul_rma_ops {
      * read_done(cookie) follows. Returns 0 or HAUL_BUSY (try after progress). */
     int (*read)(void *peer, const uint8_t *way, size_t way_bytes, uint64_t offset, void *to,
                 void *region, size_t bytes, void *cookie);
-    /* Ends the peer's reads that may never complete: read_done() comes for each, now or soon, and not
-     * before its memory can no longer be written. */
+    /* Ends the peer's reads that may never complete: read_done() comes for each, now or soon, and
+     * not before its memory can no longer be written. */
     void (*fence)(void *peer);
 
     /* Optional (both or neither): looks at offered memory in place, read-only, until unmap. */
@@ -249,12 +256,12 @@ struct haul_provider_field {
 };
 
 struct haul_provider {
-    uint32_t abi;                            /* HAUL_PROVIDER_ABI */
-    uint32_t size;                           /* sizeof(struct haul_provider) */
-    const char *name;                        /* "tcp" */
-    const char *description;                 /* one line, with the library's version */
-    const struct haul_channel_ops *channel;  /* NULL if it has none */
-    const struct haul_rma_ops *rma;          /* NULL if it has none */
+    uint32_t abi;                             /* HAUL_PROVIDER_ABI */
+    uint32_t size;                            /* sizeof(struct haul_provider) */
+    const char *name;                         /* "tcp" */
+    const char *description;                  /* one line, with the library's version */
+    const struct haul_channel_ops *channel;   /* NULL if it has none */
+    const struct haul_rma_ops *rma;           /* NULL if it has none */
     const struct haul_provider_field *fields; /* ends with a NULL name; may be NULL */
 };
 

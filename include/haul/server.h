@@ -12,8 +12,8 @@ extern "C" {
 struct haul_server;
 
 /* Listens. Addresses: host:port, [v6]:port, :port or *:port (all interfaces, IPv4 and IPv6), port 0
- * (a free one), unix:/path (a stale socket file is replaced); a leading tcp:// is accepted. Owned by
- * the caller. Errors: HAUL_ADDRESS (not to be parsed, in use, not this host's), HAUL_SYSTEM. */
+ * (a free one), unix:/path (a stale socket file is replaced); a leading tcp:// is accepted. Owned
+ * by the caller. Errors: HAUL_ADDRESS (not to be parsed, in use, not this host's), HAUL_SYSTEM. */
 HAUL_API int haul_listen(struct haul_context *context, const char *address,
                          struct haul_server **server);
 /* The address that clients can use, with the real port. Lives as long as the server. */
@@ -25,8 +25,8 @@ HAUL_API int haul_recv(struct haul_server *server, struct haul_message **message
 /* Receives the next message into the arrays of `destination`, whose memory is haul's from this call
  * until it returns. A message must hold exactly its keys with their dtypes, shapes and order flags;
  * one that does not is refused to its sender with a sentence. The message's arrays point to the
- * destination's. A server whose last receive was of this kind leaves large messages with their senders
- * until the next one names memory. */
+ * destination's. A server whose last receive was of this kind leaves large messages with their
+ * senders until the next one names memory. */
 HAUL_API int haul_recv_into(struct haul_server *server, struct haul_dict *destination,
                             struct haul_message **message, int64_t timeout_ns);
 

@@ -157,8 +157,7 @@ static void *echo_main(void *arg)
 
 void echo_start(struct echo *echo, struct pair *pair, unsigned count)
 {
-    *echo = (struct echo){
-        .server = pair->server, .context = pair->server_context, .count = count};
+    *echo = (struct echo){.server = pair->server, .context = pair->server_context, .count = count};
     assert_int_equal(pthread_create(&echo->thread, NULL, echo_main, echo), 0);
 }
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * What conformance tests share: two contexts in one process, a server, a client's peer, and arrays whose
- * every byte can be checked. The provider is HAUL_PROVIDER's. */
+ * What conformance tests share: two contexts in one process, a server, a client's peer, and arrays
+ * whose every byte can be checked. The provider is HAUL_PROVIDER's. */
 #ifndef HAUL_TESTS_FIXTURE_H
 #define HAUL_TESTS_FIXTURE_H
 
@@ -51,8 +51,7 @@ bool is_filled(const void *data, size_t bytes, uint64_t seed);
 void put_bytes(struct haul_dict *dict, const char *key, void *data, size_t bytes, uint64_t seed);
 struct haul_dict *dict_of(struct haul_context *context, const char *key, void *data, size_t bytes,
                           uint64_t seed);
-void assert_bytes(const struct haul_message *message, const char *key, size_t bytes,
-                  uint64_t seed);
+void assert_bytes(const struct haul_message *message, const char *key, size_t bytes, uint64_t seed);
 
 /* A thread that receives `count` messages, checks nothing, and answers calls with an empty dict. */
 struct echo {

@@ -9,7 +9,8 @@ static void release_all(struct haul_message **messages, unsigned count)
         haul_message_release(messages[i]);
 }
 
-/* A receiver that keeps every message stops its sender, which learns why; releasing lets it go on. */
+/* A receiver that keeps every message stops its sender, which learns why; releasing lets it go on.
+ */
 static void test_kept_messages_stop_the_sender(void **state)
 {
     struct pair *pair = pair_open("credits", "4", NULL);
@@ -178,7 +179,8 @@ static void keep_line(enum haul_log_level level, const char *line, void *arg)
     pthread_mutex_unlock(&logged_lock);
 }
 
-/* A consumer that keeps everything until the pool is empty gets a log line, its senders the cause. */
+/* A consumer that keeps everything until the pool is empty gets a log line, its senders the cause.
+ */
 static void test_exhausted_pool_is_explained(void **state)
 {
     enum { BYTES = 6000000 };

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Ends and edges: closing with work under way, cancelling, fork, signals, several waiting threads, the
- * pollable descriptor, statistics, clear errors. */
+ * Ends and edges: closing with work under way, cancelling, fork, signals, several waiting threads,
+ * the pollable descriptor, statistics, clear errors. */
 #include "fixture.h"
 
 #include <poll.h>
@@ -154,7 +154,8 @@ static void test_cancel(void **state)
     haul_dict_destroy(last);
 }
 
-/* The child's calls fail clearly, its exit disturbs nobody, and it may open a context of its own. */
+/* The child's calls fail clearly, its exit disturbs nobody, and it may open a context of its own.
+ */
 static void test_fork(void **state)
 {
     enum { BYTES = 3000000 };
@@ -328,7 +329,8 @@ static void test_many_threads(void **state)
     OK(haul_listen(pair->server_context, "127.0.0.1:0", &pair->server));
 }
 
-/* Clients redial a server that came back; the op that was under way fails, the next one succeeds. */
+/* Clients redial a server that came back; the op that was under way fails, the next one succeeds.
+ */
 static void test_server_restarts(void **state)
 {
     struct pair *pair = *state;

@@ -102,9 +102,9 @@ static void test_empty_scalar_and_zero_size(void **state)
 static void test_sizes(void **state)
 {
     struct pair *pair = *state;
-    static const size_t sizes[] = {1,       2,           63,          64,           65,
-                                   4095,    4096,        65535,       65536,        65537,
-                                   1000003, 1048576,     1048577,     4194304,      4194305,
+    static const size_t sizes[] = {1,       2,           63,           64,           65,
+                                   4095,    4096,        65535,        65536,        65537,
+                                   1000003, 1048576,     1048577,      4194304,      4194305,
                                    5000011, 8388608 + 1, 16777216 + 3, 33554432 + 1, 12345};
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
         void *data = malloc(sizes[i]);

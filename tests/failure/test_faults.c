@@ -39,7 +39,7 @@ static const struct item small_items[MESSAGES] = {
 
 struct world {
     const struct item *items;
-    int64_t patience_ns; /* after which an op is cancelled, and a connection not waited for */
+    int64_t patience_ns; /* after which ops are cancelled, and a connection is not waited for */
     struct haul_context *server_context, *client_context;
     struct haul_server *server;
     struct haul_peer *peer;
@@ -140,6 +140,7 @@ static void end_op(struct world *world, unsigned number, struct haul_op *op)
 {
     int err = haul_op_wait(op, world->patience_ns);
     if (err == HAUL_TIMEOUT && haul_op_test(op) == HAUL_BUSY) {
+        world->patience_ns = 0; /* it is used up for the others too */
         haul_op_cancel(op);
         err = haul_op_wait(op, WAIT_NS);
         assert_int_not_equal(haul_op_test(op), HAUL_BUSY);
