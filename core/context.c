@@ -32,8 +32,10 @@ int haul_open(struct haul_context **context, const struct haul_options *options)
     return 0;
 }
 
-/* Small replies on their way are handed over: bounded. */
-#define CLOSE_NS (2 * (int64_t)HAUL_NS_PER_S)
+/* How long closing waits for small replies to be handed over, and then for last frames to arrive.
+ */
+#define REPLIES_NS ((int64_t)HAUL_NS_PER_S)
+#define FAREWELL_NS ((int64_t)HAUL_NS_PER_S)
 
 static bool nothing_is_on_its_way(void *arg)
 {
@@ -48,6 +50,20 @@ static bool nothing_is_on_its_way(void *arg)
     return true;
 }
 
+/* Last frames of connections that have ended are on their way as long as a channel has a deadline.
+ */
+static bool channels_are_quiet(void *arg)
+{
+    struct haul_engine *engine = arg;
+    for (unsigned i = 0; i < engine->transport_count; i++) {
+        const struct haul_transport *transport = &engine->transports[i];
+        if (transport->channel && transport->provider->channel->deadline_ns &&
+            transport->provider->channel->deadline_ns(transport->channel) != UINT64_MAX)
+            return false;
+    }
+    return true;
+}
+
 void haul_close(struct haul_context *context)
 {
     if (!context)
@@ -57,7 +73,7 @@ void haul_close(struct haul_context *context)
     if (engine->inherited)
         return;
     haul_drive_enter(&engine->drive);
-    haul_drive_wait(&engine->drive, nothing_is_on_its_way, engine, haul_deadline_ns(CLOSE_NS));
+    haul_drive_wait(&engine->drive, nothing_is_on_its_way, engine, haul_deadline_ns(REPLIES_NS));
     while (!haul_list_empty(&engine->servers))
         haul_server_shut(HAUL_LIST_FIRST(&engine->servers, struct haul_server, node));
     while (!haul_list_empty(&engine->peers))
@@ -67,6 +83,7 @@ void haul_close(struct haul_context *context)
         haul_link_bye(HAUL_LIST_FIRST(&engine->links, struct haul_link, node), HAUL_CLOSED,
                       "the context was closed");
     haul_links_reap(engine);
+    haul_drive_wait(&engine->drive, channels_are_quiet, engine, haul_deadline_ns(FAREWELL_NS));
     haul_drive_close(&engine->drive);
     haul_drive_leave(&engine->drive);
     haul_engine_shutdown(engine);
