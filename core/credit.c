@@ -1,67 +1,69 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Credits: what a peer may send unasked.
  *
- * A link's window is `window_messages` messages and `window_bytes` prepaid bytes that may be with
- * us unreleased; what arrives on prepaid bytes always has memory: the pool lets it exceed its
- * limit, and the shares of all links together are bounded by constants (HAUL_PREPAID_*), but for
- * the least share of each link. They are counted as they are placed: each inline array rounded up
- * to 64 bytes. A message that fills named memory gives its credit back at once: what it holds is
- * the user's. A few peers get large shares, so that their messages need no round trip; many get
- * small ones, and the receiver decides whose arrays come next (fetch.c).
+ * A peer may have a window of messages and of prepaid bytes with us unreleased. What arrives on
+ * prepaid bytes always has memory: the pool lets it exceed its limit, and the shares of all links
+ * together are bounded (share_bytes). They are counted as they are placed: each inline array
+ * rounded up to 64 bytes. A few peers get large shares, so that their messages need no round trip;
+ * many get small ones, all the same, and the receiver decides whose arrays come next (fetch.c).
  *
- * A credit comes back when its message is released. A CREDIT frame is sent once what we owe is half
- * of what the peer could have at all, which is the window less what the user keeps: a frame for
- * each release would cost more than the messages, and a fixed threshold would starve a peer whose
- * other messages are kept. */
+ * A credit comes back when its message is released, or at once when it fills named memory: what it
+ * holds is the user's then. A CREDIT frame is sent once what we owe is half of what the peer could
+ * have at all, which is the window less what the user keeps: a frame for each release would cost
+ * more than the messages, and a fixed threshold would starve a peer whose other messages are kept.
+ */
 #include "engine.h"
+
+/* The share of each link shrinks as links come; what a link was told before stays its own until it
+ * has used it. No more links than HAUL_PREPAID_LARGE_SHARES ever hold a large share, because it is
+ * given only while there are no more in all; likewise for small ones. */
+static uint64_t share_bytes(const struct haul_engine *engine)
+{
+    uint64_t share = HAUL_PREPAID_LEAST;
+    if (engine->credited_links <= HAUL_PREPAID_LARGE_SHARES)
+        share = engine->config.prepaid_max;
+    else if (engine->credited_links <= HAUL_PREPAID_LARGE_SHARES + HAUL_PREPAID_SMALL_SHARES)
+        share = HAUL_PREPAID_SMALL;
+    return HAUL_MIN(share, engine->config.prepaid_max);
+}
 
 void haul_credit_open(struct haul_link *link)
 {
     struct haul_engine *engine = link->engine;
-    uint64_t share_bytes = HAUL_PREPAID_LEAST;
-    if (engine->prepaid_large_shares < HAUL_PREPAID_LARGE_SHARES) {
-        engine->prepaid_large_shares++;
-        link->share = HAUL_SHARE_LARGE;
-        share_bytes = engine->config.prepaid_max;
-    } else if (engine->prepaid_small_shares < HAUL_PREPAID_SMALL_SHARES) {
-        engine->prepaid_small_shares++;
-        link->share = HAUL_SHARE_SMALL;
-        share_bytes = HAUL_PREPAID_SMALL;
-    }
-    link->window_bytes = HAUL_MIN(share_bytes, engine->config.prepaid_max);
-    link->window_messages = engine->config.credits;
-    link->granted_bytes = link->window_bytes;
-    link->granted_messages = link->window_messages;
+    engine->credited_links++;
+    link->credited = true;
+    link->granted_bytes = share_bytes(engine);
+    link->granted_messages = engine->config.credits;
 }
 
 void haul_credit_close(struct haul_link *link)
 {
-    struct haul_engine *engine = link->engine;
-    engine->prepaid_large_shares -= link->share == HAUL_SHARE_LARGE;
-    engine->prepaid_small_shares -= link->share == HAUL_SHARE_SMALL;
-    link->share = HAUL_SHARE_LEAST;
+    link->engine->credited_links -= link->credited;
+    link->credited = false;
 }
 
+/* Whether half of what the peer could have at all is owed to it. */
 static bool worth_a_frame(uint64_t window, uint64_t granted, uint64_t taken, uint64_t done)
 {
-    uint64_t kept = taken - done;
-    uint64_t owed = done + window - granted;
-    return owed > 0 && owed * 2 >= window - HAUL_MIN(kept, window);
+    uint64_t kept = HAUL_MIN(taken - done, window);
+    return done + window > granted && (done + window - granted) * 2 >= window - kept;
 }
 
 /* Looked at when a message comes as well as when one goes: what the peer could have at all shrinks
  * with each message that is kept. */
 static void pay_if_worth_it(struct haul_link *link)
 {
+    uint64_t window_messages = link->engine->config.credits;
+    uint64_t window_bytes = share_bytes(link->engine);
     if (link->state != HAUL_LINK_OPEN)
         return;
-    if (!worth_a_frame(link->window_messages, link->granted_messages, link->taken_messages,
+    if (!worth_a_frame(window_messages, link->granted_messages, link->taken_messages,
                        link->done_messages) &&
-        !worth_a_frame(link->window_bytes, link->granted_bytes, link->taken_bytes,
-                       link->done_bytes))
+        !worth_a_frame(window_bytes, link->granted_bytes, link->taken_bytes, link->done_bytes))
         return;
-    link->granted_messages = link->done_messages + link->window_messages;
-    link->granted_bytes = link->done_bytes + link->window_bytes;
+    link->granted_messages =
+        HAUL_MAX(link->granted_messages, link->done_messages + window_messages);
+    link->granted_bytes = HAUL_MAX(link->granted_bytes, link->done_bytes + window_bytes);
     const struct haul_wire_control credit = {.type = HAUL_FRAME_CREDIT,
                                              .credit_messages = link->granted_messages,
                                              .credit_bytes = link->granted_bytes};

@@ -124,6 +124,31 @@ static int add_entry(struct haul_dict *dict, struct haul_dict_entry *entry)
     return err;
 }
 
+int haul_dict_check_data(const struct haul_dict *dict)
+{
+    for (size_t i = 0; i < dict->count; i++) {
+        const struct haul_array *array = &dict->entries[i]->array;
+        if (!array->data && array->nbytes > 0)
+            return haul_fail(HAUL_INVALID, "%s: %llu bytes, but data is NULL", array->key,
+                             (unsigned long long)array->nbytes);
+    }
+    return 0;
+}
+
+const struct haul_array *haul_dict_row(struct haul_dict *dict)
+{
+    if (dict->count > dict->row_capacity) {
+        struct haul_array *row = realloc(dict->row, dict->count * sizeof *row);
+        if (!row)
+            return NULL;
+        dict->row = row;
+        dict->row_capacity = dict->count;
+    }
+    for (size_t i = 0; i < dict->count; i++)
+        dict->row[i] = dict->entries[i]->array;
+    return dict->row;
+}
+
 /* ---- Public ---------------------------------------------------------------------------------- */
 
 static struct haul_array plain_array(const char *key, enum haul_dtype dtype, uint32_t ndim,
@@ -150,12 +175,6 @@ int haul_dict_put_array(struct haul_dict *dict, const struct haul_array *array)
     int err = make_entry(array, &entry);
     if (err)
         return err;
-    if (!entry->array.data && entry->array.nbytes > 0) {
-        err = haul_fail(HAUL_INVALID, "%s: %llu bytes, but data is NULL", array->key,
-                        (unsigned long long)entry->array.nbytes);
-        haul_dict_entry_free(entry);
-        return err;
-    }
     err = haul_engine_enter(dict->engine);
     if (err) {
         haul_dict_entry_free(entry);
@@ -296,6 +315,7 @@ void haul_dict_unreference(struct haul_dict *dict)
     if (atomic_fetch_sub(&dict->references, 1) != 1)
         return;
     free_entries(dict);
+    free(dict->row);
     free(dict->entries);
     free(dict);
     haul_engine_release(engine);

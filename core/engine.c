@@ -142,8 +142,6 @@ static bool progress(void *arg)
 {
     struct haul_engine *engine = arg;
     bool worked = progress_transports(engine);
-    if (atomic_exchange(&engine->pool_released, false) || engine->pool_waiting_since_ns == 0)
-        worked |= haul_place_waiting(engine);
     worked |= haul_fetch_schedule(engine);
     worked |= pump_links(engine);
     run_timers(engine);
@@ -256,10 +254,10 @@ static int open_pools(struct haul_engine *engine)
 
 static void init_lists(struct haul_engine *engine)
 {
-    struct haul_list *lists[] = {&engine->servers,  &engine->links,         &engine->lost,
-                                 &engine->peers,    &engine->placing,       &engine->sending,
-                                 &engine->fetching, &engine->reading,       &engine->free_reads,
-                                 &engine->free_ops, &engine->free_messages, &engine->registered};
+    struct haul_list *lists[] = {&engine->servers,       &engine->links,      &engine->lost,
+                                 &engine->peers,         &engine->sending,    &engine->fetching,
+                                 &engine->reading,       &engine->free_reads, &engine->free_ops,
+                                 &engine->free_messages, &engine->registered};
     for (size_t i = 0; i < HAUL_COUNT_OF(lists); i++)
         haul_list_init(lists[i]);
 }

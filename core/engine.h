@@ -74,18 +74,18 @@ struct haul_engine {
     struct haul_list links;
     struct haul_list lost;    /* links to disconnect at the end of the pass */
     struct haul_list peers;   /* made by haul_connect() */
-    struct haul_list placing; /* messages that wait for pool memory, replies first */
     struct haul_list sending; /* links with frames that could not be sent yet */
     uint64_t next_peer_id;
     uint64_t nonce;                 /* random; rma peers read it to prove a path */
     struct haul_block *nonce_block; /* where they read it */
     uint64_t timer_ns;              /* when haul_engine_timers() is due */
     atomic_bool pool_released;      /* pool memory came back: try placing again */
-    uint64_t pool_waiting_since_ns;
+    bool pool_blocked;              /* it did not come back since a message had to wait for it */
+    uint64_t pool_waiting_since_ns; /* 0: no message waits for it */
     bool pool_wait_logged;
 
     /* Who may send its arrays, see fetch.c. */
-    struct haul_list fetching; /* placed messages whose turn has not come */
+    struct haul_list fetching; /* messages whose turn to bring their offered bytes has not come */
     uint64_t fetch_turns;
     unsigned fetch_width;
     unsigned fetches;
@@ -94,7 +94,7 @@ struct haul_engine {
     struct haul_list reading;                       /* messages with rma reads still to be issued */
     struct haul_list free_reads;
 
-    unsigned prepaid_large_shares, prepaid_small_shares;
+    unsigned credited_links;
     uint64_t lent_bytes; /* reserved for or held by lent frames */
 
     struct haul_stats stats;
@@ -219,13 +219,12 @@ struct haul_link {
         *receiving;        /* whose payload comes on the channel; NULL: it is thrown away */
     bool receiving_stream; /* its offered bytes (DATA), else its inline bytes */
     uint64_t payload_left;
-    uint64_t window_messages, window_bytes;   /* unreleased at a time */
+    bool credited;                            /* counts in engine->credited_links */
     uint64_t granted_messages, granted_bytes; /* told to the peer, since the start */
     uint64_t done_messages, done_bytes;       /* released or refused */
     uint64_t taken_messages, taken_bytes;     /* arrived on credit */
-    enum haul_share { HAUL_SHARE_LEAST, HAUL_SHARE_SMALL, HAUL_SHARE_LARGE } share;
-    struct haul_list inbound; /* messages not delivered, in manifest order */
-    struct haul_list replies; /* messages that answer our calls, not whole yet */
+    struct haul_list inbound;                 /* messages not delivered, in manifest order */
+    struct haul_list replies;                 /* messages that answer our calls, not whole yet */
 
     /* Liveness */
     uint64_t heard_ns;
@@ -292,7 +291,7 @@ struct haul_message {
     struct haul_link *link;
     struct haul_peer *peer;
     struct haul_list node; /* in link->inbound, link->replies, an inbox or engine->free_messages */
-    struct haul_list place_node; /* in engine->placing, inbox->unplaced or engine->fetching */
+    struct haul_list place_node; /* in inbox->unplaced, engine->fetching or engine->reading */
     struct haul_manifest manifest;
     enum haul_message_state state;
     bool on_credit;    /* its message credit goes back when it is done */
@@ -513,12 +512,15 @@ void haul_message_destroy(struct haul_message *message);
 void haul_place_message(struct haul_message *message);
 /* Copies a lent part that is not aligned for its type. */
 int haul_place_copy(struct haul_message *message, struct haul_array *array, const void *data);
-/* Tries those that wait. Returns whether one was placed. */
-bool haul_place_waiting(struct haul_engine *engine);
-void haul_place_inbox(struct haul_engine *engine, struct haul_inbox *inbox);
+/* Takes memory for its offered bytes, if it has none. HAUL_NO_MEMORY: not now; other errors: never.
+ */
+int haul_place_offered(struct haul_message *message);
+/* Notes that it has to wait for memory. */
+void haul_place_wait(struct haul_message *message);
+/* Looks again at those that wait for a destination. */
+void haul_place_inbox(struct haul_inbox *inbox);
 /* Takes the inbox's receive kind from a receive call. */
-void haul_place_by(struct haul_engine *engine, struct haul_inbox *inbox,
-                   enum haul_placement placement);
+void haul_place_by(struct haul_inbox *inbox, enum haul_placement placement);
 void haul_destination_post(struct haul_engine *engine, struct haul_inbox *inbox,
                            struct haul_destination *destination);
 /* Ends a filling: its incomplete messages are placed anew, elsewhere. After it no byte is written.
@@ -535,7 +537,7 @@ void haul_destination_vacate(struct haul_message *message);
 /* ---- fetch.c: who may send its arrays, and by which way ----------------------------------------
  */
 
-/* A message has all its memory: its offered bytes may come when it is its turn. */
+/* Its offered bytes may come when it is its turn. */
 void haul_fetch_queue(struct haul_message *message);
 /* Starts those whose turn it is. Returns whether one started. */
 bool haul_fetch_schedule(struct haul_engine *engine);
@@ -597,9 +599,15 @@ struct haul_dict {
     struct haul_engine *engine;
     struct haul_dict_entry **entries;
     size_t count, capacity;
+    struct haul_array *row; /* the arrays in a row, for receives into it; row_capacity of them */
+    size_t row_capacity;
     unsigned in_flight; /* ops that borrow its arrays */
 };
 void haul_dict_unreference(struct haul_dict *dict);
+/* HAUL_INVALID if an array is only a type. */
+int haul_dict_check_data(const struct haul_dict *dict);
+/* Its arrays in a row, valid until it changes or the next call; NULL: no memory, or no arrays. */
+const struct haul_array *haul_dict_row(struct haul_dict *dict);
 /* A dict with the same keys and types, without data; under the lock. */
 int haul_dict_copy_types(const struct haul_dict *dict, struct haul_dict **copy);
 

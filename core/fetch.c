@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Bringing offered arrays: whose turn it is, and by which way.
  *
- * Turns. On a fast local link one sender at a time is quickest (its pages stay in the cache, and
- * nobody is preempted); on a network one slow sender would leave the receiver idle. So
- * `fetch_width` fetches run at a time, and it is measured: while fetches wait, a receiver that was
- * idle most of the time widens, one that was busy narrows. The next fetch starts a little before
- * the last one ends, so that the request is there when the sender before is done. Among the
- * messages that wait, the link that was served longest ago comes first.
+ * Turns. A message gets memory when its turn comes, and not before. On a fast local link one sender
+ * at a time is quickest (its pages stay in the cache, and nobody is preempted); on a network one
+ * slow sender would leave the receiver idle. So `fetch_width` fetches run at a time, and it is
+ * measured: while fetches wait, a receiver that was idle most of the time widens, one that was busy
+ * narrows. The next fetch starts a little before the last one ends, so that the request is there
+ * when the sender before is done. Among the messages that wait, the link that was served longest
+ * ago comes first.
  *
  * Ways. Arrays that came with a way are read by rma, in pieces; the others are asked for on the
  * channel, one run of the stream at a time. When a read fails, the link uses the channel from then
@@ -329,13 +330,21 @@ void haul_fetch_end(struct haul_message *message)
     message->transfer++; /* what is still on its way of it is thrown away */
 }
 
+/* Replies first: requests may be kept until a reply has come, never the other way round. */
+static bool goes_before(const struct haul_message *a, const struct haul_message *b)
+{
+    if ((a->call != NULL) != (b->call != NULL))
+        return a->call != NULL;
+    return a->link->last_turn < b->link->last_turn;
+}
+
 static struct haul_message *next_message(struct haul_engine *engine)
 {
     struct haul_message *next = NULL;
     HAUL_LIST_EACH(&engine->fetching, node)
     {
         struct haul_message *message = HAUL_CONTAINER_OF(node, struct haul_message, place_node);
-        if (!next || message->link->last_turn < next->link->last_turn)
+        if (!next || goes_before(message, next))
             next = message;
     }
     return next;
@@ -384,19 +393,42 @@ static bool issue_reads_of_first(struct haul_engine *engine)
     return issued;
 }
 
+/* Gives the next message its memory and starts it; false if it has to wait for memory. */
+static bool start_next(struct haul_engine *engine)
+{
+    struct haul_message *message = next_message(engine);
+    int err = haul_place_offered(message);
+    if (err == HAUL_NO_MEMORY) {
+        haul_place_wait(message);
+        return false;
+    }
+    engine->pool_waiting_since_ns = 0;
+    if (err)
+        haul_inbound_refuse(message, err, haul_error_detail());
+    else
+        start(message);
+    return true;
+}
+
+static bool has_turn(struct haul_engine *engine)
+{
+    return !haul_list_empty(&engine->fetching) && !engine->pool_blocked &&
+           (engine->fetches < engine->fetch_width || engine->fetch_bytes_left < LOOK_AHEAD_BYTES);
+}
+
 bool haul_fetch_schedule(struct haul_engine *engine)
 {
     bool started = false;
     for (size_t left = count_reading(engine); left > 0; left--)
         started |= issue_reads_of_first(engine);
+    if (atomic_exchange(&engine->pool_released, false))
+        engine->pool_blocked = false;
     if (haul_list_empty(&engine->fetching))
-        return started;
-    measure(engine);
-    while (!haul_list_empty(&engine->fetching) &&
-           (engine->fetches < engine->fetch_width || engine->fetch_bytes_left < LOOK_AHEAD_BYTES)) {
-        start(next_message(engine));
+        engine->pool_waiting_since_ns = 0;
+    else
+        measure(engine);
+    while (has_turn(engine) && start_next(engine))
         started = true;
-    }
     return started;
 }
 

@@ -167,8 +167,7 @@ void haul_inbound_progress(struct haul_message *message)
     if (message->state < HAUL_MESSAGE_WHOLE) {
         if (!is_whole(message) || link->receiving == message) {
             if (message->state == HAUL_MESSAGE_PLACING)
-                haul_place_inbox(link->engine,
-                                 link->inbox); /* it may have waited for its inline bytes */
+                haul_place_inbox(link->inbox); /* it may have waited for its inline bytes */
             return;
         }
         haul_fetch_end(message);

@@ -220,7 +220,7 @@ int haul_peer_recv(struct haul_peer *peer, struct haul_message **message, int64_
     int err = haul_engine_enter(peer->engine);
     if (err)
         return err;
-    haul_place_by(peer->engine, &peer->inbox, HAUL_PLACE_POOL);
+    haul_place_by(&peer->inbox, HAUL_PLACE_POOL);
     err = haul_inbox_receive(peer->engine, &peer->inbox, timeout_ns, message);
     haul_engine_leave(peer->engine);
     return err;

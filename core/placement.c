@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Where received bytes land: in memory that a receive named (a destination), in one pool block for
- * each stream of a message, or in frames that the channel lends (then only a budget is kept here).
+ * Where received bytes land: in memory that a receive named (a destination), in place (given arrays
+ * on a path that maps), in one pool block for each stream of a message, or in frames that the
+ * channel lends (then only a budget is kept here).
  *
- * Memory is taken for a whole stream at a time, first come first served over all peers, except that
- * replies go first: a request may be kept until a reply has come, never the other way round. A
- * message that could never fit is refused. Nobody waits here: messages wait in lists, and the lists
- * are looked at again when memory is released or a destination is posted.
+ * Inline bytes get their memory at once: it was promised with the credit. Offered ones get theirs
+ * when it is their turn to be fetched (fetch.c), so that few blocks are in use and stay in the
+ * cache. Nobody waits here: messages wait in lists, and the lists are looked at again when memory
+ * is released or a destination is posted. A message that could never fit is refused.
  *
  * While an inbox receives into named memory, large messages stay with their senders
  * (inbox->unplaced) until a destination is posted, so that they land in it without a copy. */
@@ -150,47 +151,25 @@ static void map_given(struct haul_message *message)
     }
 }
 
-static int place_offered(struct haul_message *message)
+int haul_place_offered(struct haul_message *message)
 {
-    map_given(message);
-    if (message->stream_received == message->manifest.offered_bytes)
+    if (message->destination || message->offered_block || message->lent_bytes > 0)
         return 0;
     return comes_in_frames(message) ? reserve_lent(message) : place_in_pool(message, true, false);
 }
 
-static void note_pool_wait(struct haul_message *message)
+void haul_place_wait(struct haul_message *message)
 {
     struct haul_engine *engine = message->engine;
     if (!message->pool_wait_counted)
         HAUL_COUNT(message->peer, pool_waits, 1);
     message->pool_wait_counted = true;
+    engine->pool_blocked = true;
     if (engine->pool_waiting_since_ns)
         return;
     engine->pool_waiting_since_ns = haul_now_ns();
     engine->pool_wait_logged = false;
     haul_engine_timer(engine, engine->pool_waiting_since_ns + HAUL_POOL_WAIT_LOG_NS);
-}
-
-bool haul_place_waiting(struct haul_engine *engine)
-{
-    bool placed = false;
-    while (!haul_list_empty(&engine->placing)) {
-        struct haul_message *message =
-            HAUL_LIST_FIRST(&engine->placing, struct haul_message, place_node);
-        int err = place_offered(message);
-        if (err == HAUL_NO_MEMORY) {
-            note_pool_wait(message);
-            return placed;
-        }
-        haul_list_remove(&message->place_node);
-        if (err)
-            haul_inbound_refuse(message, err, haul_error_detail());
-        else
-            haul_fetch_queue(message);
-        placed = true;
-    }
-    engine->pool_waiting_since_ns = 0;
-    return placed;
 }
 
 /* ---- Messages -------------------------------------------------------------------------------- */
@@ -315,19 +294,8 @@ static struct haul_destination *destination_for(const struct haul_message *messa
     return free_destination(inbox);
 }
 
-/* Behind the replies that wait already, before everything else. */
-static void queue_reply(struct haul_engine *engine, struct haul_message *reply)
-{
-    struct haul_list *before = engine->placing.next;
-    while (before != &engine->placing &&
-           HAUL_CONTAINER_OF(before, struct haul_message, place_node)->call)
-        before = before->next;
-    haul_list_append(before, &reply->place_node); /* in front of `before` */
-}
-
 void haul_place_message(struct haul_message *message)
 {
-    struct haul_engine *engine = message->engine;
     struct haul_inbox *inbox = message->link->inbox;
     struct haul_destination *destination = destination_for(message);
     if (destination) {
@@ -341,14 +309,10 @@ void haul_place_message(struct haul_message *message)
         haul_inbound_refuse(message, err, haul_error_detail());
         return;
     }
-    if (message->manifest.offered_bytes == 0) {
+    if (message->call || inbox->placement == HAUL_PLACE_POOL ||
+        message->manifest.offered_bytes == 0) {
+        map_given(message);
         haul_fetch_queue(message);
-    } else if (message->call) {
-        queue_reply(engine, message);
-        haul_place_waiting(engine);
-    } else if (inbox->placement == HAUL_PLACE_POOL) {
-        haul_list_append(&engine->placing, &message->place_node);
-        haul_place_waiting(engine);
     } else {
         haul_list_append(&inbox->unplaced, &message->place_node);
     }
@@ -366,26 +330,26 @@ static struct haul_message *next_unplaced(struct haul_inbox *inbox)
     return NULL;
 }
 
-void haul_place_inbox(struct haul_engine *engine, struct haul_inbox *inbox)
+void haul_place_inbox(struct haul_inbox *inbox)
 {
     struct haul_message *message;
-    if (inbox->placement == HAUL_PLACE_POOL && !haul_list_empty(&inbox->unplaced)) {
-        while (!haul_list_empty(&inbox->unplaced))
-            haul_list_append(&engine->placing, haul_list_pop(&inbox->unplaced));
-        haul_place_waiting(engine);
+    while (inbox->placement == HAUL_PLACE_POOL && !haul_list_empty(&inbox->unplaced)) {
+        message =
+            HAUL_CONTAINER_OF(haul_list_pop(&inbox->unplaced), struct haul_message, place_node);
+        map_given(message);
+        haul_fetch_queue(message);
     }
     /* Placing one may deliver, refuse or place others: the search begins anew each time. */
     while ((message = next_unplaced(inbox)))
         claim(free_destination(inbox), message);
 }
 
-void haul_place_by(struct haul_engine *engine, struct haul_inbox *inbox,
-                   enum haul_placement placement)
+void haul_place_by(struct haul_inbox *inbox, enum haul_placement placement)
 {
     if (inbox->placement == placement)
         return;
     inbox->placement = placement;
-    haul_place_inbox(engine, inbox);
+    haul_place_inbox(inbox);
 }
 
 /* ---- Destinations ---------------------------------------------------------------------------- */
@@ -397,7 +361,7 @@ void haul_destination_post(struct haul_engine *engine, struct haul_inbox *inbox,
     haul_list_append(&inbox->destinations, &destination->node);
     inbox->placement = HAUL_PLACE_NAMED;
     haul_destination_fill(engine, inbox);
-    haul_place_inbox(engine, inbox);
+    haul_place_inbox(inbox);
 }
 
 void haul_destination_filled(struct haul_message *message)
@@ -433,7 +397,7 @@ void haul_destination_vacate(struct haul_message *message)
     destination->whole -= message->state == HAUL_MESSAGE_DELIVERED;
     message->destination = NULL;
     if (!haul_list_empty(&destination->node))
-        haul_place_inbox(message->engine, destination->inbox);
+        haul_place_inbox(destination->inbox);
 }
 
 /* A row of a posted destination, looked at anew after each wait: its message may be freed
@@ -523,12 +487,39 @@ static void evict(struct haul_engine *engine, struct haul_message *message)
         haul_fetch_queue(message);
 }
 
+/* The first message of the link from `seq` on that has a row and was not delivered. */
+static struct haul_message *next_in_row(struct haul_link *link, uint64_t seq)
+{
+    HAUL_LIST_EACH(&link->inbound, node)
+    {
+        struct haul_message *message = HAUL_CONTAINER_OF(node, struct haul_message, node);
+        if (message->manifest.seq >= seq && message->destination)
+            return message;
+    }
+    return NULL;
+}
+
+/* With a message go the later ones of its peer: they could not be delivered before it, and it may
+ * need their rows. */
+static void evict_from(struct haul_engine *engine, struct haul_message *first)
+{
+    struct haul_link *link = first->link;
+    uint64_t seq = first->manifest.seq;
+    struct haul_message *message;
+    haul_link_retain(link);
+    while ((message = next_in_row(link, seq)))
+        evict(engine, message);
+    haul_link_release(link);
+}
+
 void haul_destination_withdraw(struct haul_engine *engine, struct haul_destination *destination)
 {
+    struct haul_inbox *inbox = destination->inbox;
     haul_list_remove(&destination->node);
     for (size_t row = 0; row < destination->rows; row++) {
         struct haul_message *message = destination->message[row];
         if (message && message->state != HAUL_MESSAGE_DELIVERED)
-            evict(engine, message);
+            evict_from(engine, message);
     }
+    haul_place_inbox(inbox); /* other destinations may have room for them */
 }

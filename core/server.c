@@ -160,7 +160,7 @@ int haul_recv(struct haul_server *server, struct haul_message **message, int64_t
     struct haul_engine *engine = server->engine;
     haul_engine_retain(engine);
     haul_server_retain(server);
-    haul_place_by(engine, &server->inbox, HAUL_PLACE_POOL);
+    haul_place_by(&server->inbox, HAUL_PLACE_POOL);
     err = haul_inbox_receive(engine, &server->inbox, timeout_ns, message);
     if (!err)
         haul_inbound_acknowledge(*message);
@@ -179,12 +179,11 @@ struct one_row {
 static int make_row(struct haul_dict *dict, struct one_row *row)
 {
     if (dict->in_flight > 0)
-        return haul_fail(HAUL_BUSY, "the destination is being sent");
-    struct haul_array *arrays = calloc(HAUL_MAX(dict->count, (size_t)1), sizeof *arrays);
-    if (!arrays)
-        return haul_fail(HAUL_NO_MEMORY, "no memory for a destination");
-    for (size_t i = 0; i < dict->count; i++)
-        arrays[i] = dict->entries[i]->array;
+        return haul_fail(HAUL_BUSY, "the destination is being sent, or received into");
+    int err = haul_dict_check_data(dict);
+    const struct haul_array *arrays = err ? NULL : haul_dict_row(dict);
+    if (err || (!arrays && dict->count > 0))
+        return err ? err : haul_fail(HAUL_NO_MEMORY, "no memory for a destination");
     *row = (struct one_row){.destination = {.row = arrays, .array_count = dict->count, .rows = 1}};
     row->destination.message = &row->message;
     haul_list_init(&row->destination.node);
@@ -235,7 +234,6 @@ int haul_recv_into(struct haul_server *server, struct haul_dict *destination,
             *message = row.message;
             row.message->destination = NULL; /* it is the user's from here on */
         }
-        free((void *)(uintptr_t)row.destination.row);
     }
     haul_server_release(server);
     haul_engine_leave(engine);

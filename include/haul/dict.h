@@ -70,8 +70,9 @@ struct haul_dict;
 HAUL_API int haul_dict_create(struct haul_context *context, struct haul_dict **dict);
 
 /* Adds an array, or replaces the one of the same key. Key and shape are copied; `data` is borrowed:
- * it must stay as it is from a send until that send's op has finished.
- * Errors: HAUL_INVALID (key length, ndim, dtype, a size that overflows), HAUL_BUSY, HAUL_NO_MEMORY.
+ * it must stay as it is from a send until that send's op has finished. It may be NULL in a dict
+ * that only says types (haul_batch_create). Errors: HAUL_INVALID (key length, ndim, dtype, a size
+ * that overflows), HAUL_BUSY, HAUL_NO_MEMORY.
  */
 HAUL_API int haul_dict_put(struct haul_dict *dict, const char *key, enum haul_dtype dtype,
                            uint32_t ndim, const uint64_t *shape, const void *data);

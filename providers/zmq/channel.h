@@ -92,6 +92,7 @@ struct haul_zmq_channel {
     struct haul_zmq_list servers;                 /* ROUTER sockets */
     struct haul_zmq_list dealers;                 /* DEALER sockets that are open */
     _Atomic(struct haul_zmq_channel *) next_open; /* of the process, for fork.c */
+    bool keep_memory;                             /* the setting */
     struct haul_zmq_part_pool *parts;
     unsigned monitors;                        /* opened so far: numbers their addresses */
     bool worked;                              /* something was done in this pass */
@@ -142,6 +143,12 @@ struct haul_zmq_monitor {
 int haul_zmq_monitor_open(struct haul_zmq_monitor *monitor, struct haul_zmq_source *of, int events);
 /* Calls event() for each event that is here. */
 void haul_zmq_monitor_drain(struct haul_zmq_monitor *monitor);
+
+/* ---- memory.c ----------------------------------------------------------------------------------
+ */
+
+/* Makes malloc() keep freed memory, for the rest of the process. */
+void haul_zmq_memory_keep(void);
 
 /* ---- part.c: received parts --------------------------------------------------------------------
  */
@@ -248,20 +255,26 @@ void haul_zmq_bound_name(const struct haul_zmq_route *route, const char *endpoin
 void haul_zmq_peer_name(const struct haul_zmq_route *route, const char *address, int fd, char *name,
                         size_t size);
 
-/* ---- fork.c ------------------------------------------------------------------------------------
+/* ---- descriptor.c ------------------------------------------------------------------------------
  */
 
-/* A socket of libzmq's that the network sees. Its number may be another's one day, its inode not.
- */
 struct haul_zmq_descriptor {
     int fd;
     ino_t inode; /* 0: none */
 };
 
+/* What an event has named: right if no later event says that it was closed. */
 struct haul_zmq_descriptor haul_zmq_descriptor_note(int fd);
-bool haul_zmq_descriptor_is(const struct haul_zmq_descriptor *descriptor, int fd);
-/* In a child: closes it. */
+/* Ends the connection; libzmq finds that out and tells. */
+void haul_zmq_descriptor_cut(const struct haul_zmq_descriptor *descriptor);
+/* Sets the buffers that suit the connection. */
+void haul_zmq_descriptor_tune(const struct haul_zmq_descriptor *descriptor);
+/* In a child of fork(): closes it. */
 void haul_zmq_descriptor_drop(const struct haul_zmq_descriptor *descriptor);
+
+/* ---- fork.c ------------------------------------------------------------------------------------
+ */
+
 void haul_zmq_fork_register(struct haul_zmq_channel *channel);
 void haul_zmq_fork_unregister(struct haul_zmq_channel *channel);
 

@@ -6,11 +6,8 @@
  * connection with its descriptor has been posted to the monitor. */
 #include "router.h"
 
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
 enum {
     /* How long after its end a connection may still be read from a socket that is never empty, and
@@ -159,16 +156,10 @@ void haul_zmq_clients_settle(struct haul_zmq_server *server)
     }
 }
 
-/* ROUTER has no call that ends one connection, but its descriptor is known, and a duplicate of it
- * stays the same socket whatever libzmq does meanwhile. */
+/* ROUTER has no call that ends one connection. */
 static void cut(struct haul_zmq_client *client)
 {
-    struct haul_zmq_slot *slot = &client->server->slots[client->fd];
-    int fd = fcntl(client->fd, F_DUPFD_CLOEXEC, 0);
-    if (fd >= 0 && haul_zmq_descriptor_is(&slot->descriptor, fd))
-        shutdown(fd, SHUT_RDWR);
-    if (fd >= 0)
-        close(fd);
+    haul_zmq_descriptor_cut(&client->server->slots[client->fd].descriptor);
     /* The end is posted soon; out of descriptors: again, later. */
     haul_zmq_timer_set(client->conn.channel, &client->timer, HAUL_ZMQ_FLUSH_MS);
 }
@@ -288,7 +279,9 @@ static struct haul_zmq_client *add(struct haul_zmq_server *server, const uint8_t
         end(slot->client, "the client closed the connection");
     slot->client = client;
     client->state = is_open(slot) ? HAUL_ZMQ_LIVE : HAUL_ZMQ_UNCONFIRMED;
-    if (client->state == HAUL_ZMQ_UNCONFIRMED)
+    if (client->state == HAUL_ZMQ_LIVE)
+        haul_zmq_descriptor_tune(&slot->descriptor);
+    else
         haul_zmq_timer_set(server->channel, &client->timer, SETTLE_MS);
     return client;
 }

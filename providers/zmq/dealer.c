@@ -163,6 +163,7 @@ static void after_events(struct haul_zmq_monitor *monitor)
     if (dealer->conn.over)
         return;
     if (dealer->greeted && !dealer->connected) {
+        haul_zmq_descriptor_tune(&dealer->descriptor);
         dealer->connected = true;
         haul_zmq_source_ready(&dealer->socket);
         haul_zmq_host->connected(dealer->conn.link);

@@ -4,41 +4,10 @@
  *
  * Core holds the drive locks during a fork, so that sockets and connections are in order; only the
  * list of channels may be changing, and is in order at each moment. */
-#include "router.h"
-
-#include <sys/stat.h>
-#include <unistd.h>
+#include "channel.h"
 
 static pthread_mutex_t list_lock = PTHREAD_MUTEX_INITIALIZER; /* for those who change it */
 static _Atomic(struct haul_zmq_channel *) channels;
-
-/* ---- Descriptors --------------------------------------------------------------------------------
- */
-
-struct haul_zmq_descriptor haul_zmq_descriptor_note(int fd)
-{
-    struct stat status;
-    if (fstat(fd, &status) || !S_ISSOCK(status.st_mode))
-        return (struct haul_zmq_descriptor){-1, 0};
-    return (struct haul_zmq_descriptor){fd, status.st_ino};
-}
-
-bool haul_zmq_descriptor_is(const struct haul_zmq_descriptor *descriptor, int fd)
-{
-    struct stat status;
-    return descriptor->inode != 0 && fstat(fd, &status) == 0 && S_ISSOCK(status.st_mode) &&
-           status.st_ino == descriptor->inode;
-}
-
-/* libzmq may have closed it, and somebody else have got the same number. */
-void haul_zmq_descriptor_drop(const struct haul_zmq_descriptor *descriptor)
-{
-    if (haul_zmq_descriptor_is(descriptor, descriptor->fd))
-        close(descriptor->fd);
-}
-
-/* ---- Channels -----------------------------------------------------------------------------------
- */
 
 static void drop_in_child(void)
 {

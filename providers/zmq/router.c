@@ -145,6 +145,8 @@ int haul_zmq_listen(void *channel, void *route, struct haul_listener *listener, 
     if (!server)
         return haul_zmq_host->fail(HAUL_NO_MEMORY, "no memory to listen");
     server->channel = channel;
+    if (server->channel->keep_memory)
+        haul_zmq_memory_keep();
     server->route = route;
     server->listener = listener;
     server->references = 1;

@@ -106,15 +106,22 @@ static bool progress(void *handle)
 /* ---- Settings ----------------------------------------------------------------------------------
  */
 
+enum { FIELD_IO_THREADS, FIELD_KEEP_MEMORY };
+
 static const struct haul_provider_field fields[] = {
-    {"zmq_io_threads", "1",
-     "I/O threads of libzmq, 1 to 64: about one for each GiB/s that is received"},
+    [FIELD_IO_THREADS] = {"zmq_io_threads", "1",
+                          "I/O threads of libzmq, 1 to 64: about one for each 3 GiB/s"},
+    [FIELD_KEEP_MEMORY] =
+        {"zmq_keep_memory", "on",
+         "on: in a process that listens, malloc() keeps freed memory for the next messages instead "
+         "of giving it back to the system (unless malloc was tuned already); off: malloc is left "
+         "alone"},
     {NULL, NULL, NULL},
 };
 
 static int parse_io_threads(struct haul_engine *engine, int *threads)
 {
-    const char *text = haul_zmq_host->setting(engine, fields[0].name);
+    const char *text = haul_zmq_host->setting(engine, fields[FIELD_IO_THREADS].name);
     char *end = NULL;
     long value = text ? strtol(text, &end, 10) : 0;
     if (!text || end == text || *end != '\0' || value < 1 || value > IO_THREADS_MAX)
@@ -122,6 +129,16 @@ static int parse_io_threads(struct haul_engine *engine, int *threads)
                                    text ? text : "", IO_THREADS_MAX);
     *threads = (int)value;
     return 0;
+}
+
+static int parse_keep_memory(struct haul_engine *engine, bool *keep)
+{
+    const char *text = haul_zmq_host->setting(engine, fields[FIELD_KEEP_MEMORY].name);
+    *keep = text && strcmp(text, "on") == 0;
+    if (*keep || (text && strcmp(text, "off") == 0))
+        return 0;
+    return haul_zmq_host->fail(HAUL_CONFIG, "zmq_keep_memory is \"%s\"; it takes on or off",
+                               text ? text : "");
 }
 
 /* ---- Life --------------------------------------------------------------------------------------
@@ -141,7 +158,10 @@ static int open_context(struct haul_zmq_channel *channel, int io_threads)
 static int open_channel(struct haul_engine *engine, void **handle)
 {
     int io_threads = 0;
+    bool keep_memory = false;
     int err = parse_io_threads(engine, &io_threads);
+    if (!err)
+        err = parse_keep_memory(engine, &keep_memory);
     if (err)
         return err;
     struct haul_zmq_channel *channel = calloc(1, sizeof *channel);
@@ -158,6 +178,7 @@ static int open_channel(struct haul_engine *engine, void **handle)
     }
     channel->engine = engine;
     channel->parts = parts;
+    channel->keep_memory = keep_memory;
     haul_zmq_list_init(&channel->ready);
     haul_zmq_list_init(&channel->timers);
     haul_zmq_list_init(&channel->servers);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
- * loop's fault knobs drive core through what networks do rarely: frames and reads that are late, short, fail
- * or hang, connections that drop at any byte, allocations that fail. Whatever happens, each op ends once, each
- * message arrives whole or not at all, memory is the sender's own again, and everything can be closed. */
+ * loop's fault knobs drive core through what networks do rarely: frames and reads that are late,
+ * short, fail or hang, connections that drop at any byte, allocations that fail. Whatever happens,
+ * each op ends once, each message arrives whole or not at all, memory is the sender's own again,
+ * and everything can be closed. */
 #include "fixture.h"
 
 #include <sched.h>
@@ -32,9 +33,8 @@ static const struct item large_items[MESSAGES] = {
 };
 /* Few bytes, so that a connection can be dropped at each of them. */
 static const struct item small_items[MESSAGES] = {
-    {.bytes = 5},  {.bytes = 20, .calls = true, .reply_bytes = 10},
-    {.bytes = 40}, {.bytes = 0},
-    {.bytes = 1},  {.bytes = 9, .calls = true, .reply_bytes = 0},
+    {.bytes = 5}, {.bytes = 20, .calls = true, .reply_bytes = 10}, {.bytes = 40}, {.bytes = 0},
+    {.bytes = 1}, {.bytes = 9, .calls = true, .reply_bytes = 0},
 };
 
 struct world {
@@ -219,7 +219,8 @@ static void tear_down(struct world *world)
         haul_close(world->server_context);
 }
 
-/* One life of a pair of contexts with these settings. Returns why it could not be connected, or 0. */
+/* One life of a pair of contexts with these settings. Returns why it could not be connected, or 0.
+ */
 static int live(struct world *world, const struct item *items, int64_t patience_ns,
                 const char *const *settings)
 {
@@ -228,8 +229,7 @@ static int live(struct world *world, const struct item *items, int64_t patience_
     if (!err) {
         for (unsigned i = 0; i < MESSAGES; i++)
             world->data[i] = test_malloc(items[i].bytes + 1);
-        assert_int_equal(
-            pthread_create(&world->receiver, NULL, receive_until_closed, world), 0);
+        assert_int_equal(pthread_create(&world->receiver, NULL, receive_until_closed, world), 0);
         send_all(world);
         wait_for_received(world);
         haul_close(world->server_context);
@@ -328,8 +328,9 @@ static unsigned drop_after(const struct item *items, uint64_t bytes, const char 
     char text[32];
     unsigned failed = 0;
     snprintf(text, sizeof text, "%llu", (unsigned long long)bytes);
-    int err = live(&world, items, DROP_PATIENCE_NS,
-                   SETTINGS("loop_drop_after_bytes", text, "prepaid_max", prepaid, "loop_rma", rma));
+    int err =
+        live(&world, items, DROP_PATIENCE_NS,
+             SETTINGS("loop_drop_after_bytes", text, "prepaid_max", prepaid, "loop_rma", rma));
     if (err) {
         assert_int_equal(err, HAUL_UNREACHABLE);
         return MESSAGES;

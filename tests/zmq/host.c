@@ -78,7 +78,9 @@ static void host_wake(struct haul_engine *engine)
 
 static const char *host_setting(struct haul_engine *engine, const char *name)
 {
-    return strcmp(name, "zmq_io_threads") == 0 ? engine->io_threads : NULL;
+    if (strcmp(name, "zmq_io_threads") == 0)
+        return engine->io_threads;
+    return strcmp(name, "zmq_keep_memory") == 0 ? "on" : NULL;
 }
 
 static int host_watch(struct haul_engine *engine, int fd, uint32_t events,

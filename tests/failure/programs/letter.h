@@ -6,12 +6,12 @@
 #include "fixture.h"
 
 /* Ends the process if it is not so. (Outside a test of cmocka's its own assertions are silent.) */
-#define REQUIRE(condition)                                                                         \
-    do {                                                                                           \
-        if (!(condition)) {                                                                        \
-            fprintf(stderr, "%s:%d: not so: %s\n", __FILE__, __LINE__, #condition);                \
-            exit(EXIT_FAILURE);                                                                    \
-        }                                                                                          \
+#define REQUIRE(condition)                                                          \
+    do {                                                                            \
+        if (!(condition)) {                                                         \
+            fprintf(stderr, "%s:%d: not so: %s\n", __FILE__, __LINE__, #condition); \
+            exit(EXIT_FAILURE);                                                     \
+        }                                                                           \
     } while (0)
 
 struct letter {
@@ -25,8 +25,8 @@ enum { LETTER_PARTS_MAX = 3 };
 size_t letter_room(const struct letter *letter);
 /* Puts its arrays into the empty dict; `room` is borrowed by it, and so is the letter. */
 void letter_write(struct letter *letter, struct haul_dict *dict, uint8_t *room);
-/* Reads what was written and checks every byte. Ends the process if anything is wrong. Returns false if
- * the message is no letter: somebody else's. */
+/* Reads what was written and checks every byte. Ends the process if anything is wrong. Returns
+ * false if the message is no letter: somebody else's. */
 bool letter_read(const struct haul_message *message, struct letter *letter);
 
 #endif

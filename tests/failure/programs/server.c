@@ -3,12 +3,11 @@
  *
  *   failure_program_server ADDRESS
  *
- * Standard input, a word per line: "take" receives, answers calls and releases (so it begins); "keep"
- * receives, but neither answers nor releases; "pause" receives nothing; "stats" prints some. The
- * end of input ends it.
- * Standard output: "listening ADDRESS"; "message CLIENT NUMBER", or "stranger" if it is no letter;
- * "paused"; "kept COUNT"; "stats ..."; and "lost CLIENT NS" with the (monotonic) time when a client that
- * has sent something was gone. */
+ * Standard input, a word per line: "take" receives, answers calls and releases (so it begins);
+ * "keep" receives, but neither answers nor releases; "pause" receives nothing; "stats" prints some.
+ * The end of input ends it. Standard output: "listening ADDRESS"; "message CLIENT NUMBER", or
+ * "stranger" if it is no letter; "paused" and "keeping" from then on; "kept COUNT"; "stats ...";
+ * and "lost CLIENT NS" with the (monotonic) time when a client that has sent something was gone. */
 #include "letter.h"
 
 #include <poll.h>
@@ -133,6 +132,7 @@ static bool obey(enum mode *mode)
         *mode = TAKE;
     } else if (!strcmp(line, "keep\n")) {
         *mode = KEEP;
+        puts("keeping");
     } else if (!strcmp(line, "pause\n")) {
         *mode = PAUSE;
         puts("paused");
