@@ -188,7 +188,7 @@ static int poll_events(int epoll_fd, struct epoll_event *events, uint64_t timeou
 
 uint64_t haul_drive_idle_ns(const struct haul_drive *drive)
 {
-    return drive->idle_ns + (drive->idle_since_ns ? haul_now_ns() - drive->idle_since_ns : 0);
+    return drive->idle_ns + (drive->idle_since_ns ? drive->now_ns - drive->idle_since_ns : 0);
 }
 
 static void note_idle(struct haul_drive *drive, bool idle)
@@ -196,7 +196,7 @@ static void note_idle(struct haul_drive *drive, bool idle)
     if (idle == (drive->idle_since_ns != 0))
         return;
     drive->idle_ns = haul_drive_idle_ns(drive);
-    drive->idle_since_ns = idle ? haul_now_ns() : 0;
+    drive->idle_since_ns = idle ? drive->now_ns : 0;
 }
 
 /* Sleeps up to timeout_ns for events and works on them. Returns whether anything was done, or
@@ -217,6 +217,7 @@ static int pass(struct haul_drive *drive, uint64_t turn, uint64_t timeout_ns)
             return HAUL_CLOSED;
         drive->asleep = false;
     }
+    drive->now_ns = haul_now_ns();
     note_idle(drive, count <= 0);
     for (int i = 0; i < count; i++) {
         struct haul_watch *watch = events[i].data.ptr;
@@ -239,8 +240,10 @@ static int pass(struct haul_drive *drive, uint64_t turn, uint64_t timeout_ns)
 static uint64_t sleep_ns(struct haul_drive *drive, uint64_t deadline_ns)
 {
     uint64_t until = HAUL_MIN(deadline_ns, drive->work.deadline_ns(drive->work.arg));
-    uint64_t now = haul_now_ns();
-    return until == UINT64_MAX ? UINT64_MAX : until > now ? until - now : 0;
+    if (until == UINT64_MAX)
+        return UINT64_MAX;
+    uint64_t now_ns = haul_now_ns();
+    return until > now_ns ? until - now_ns : 0;
 }
 
 /* ---- Spinning -------------------------------------------------------------------------------- */
@@ -262,7 +265,7 @@ static bool spin_pays(struct haul_drive *drive)
     if (drive->spin_max_ns == 0)
         return false;
     if (drive->spin_score >= SPIN_SCORE_MIN)
-        return haul_now_ns() >= drive->spin_not_before_ns;
+        return drive->now_ns >= drive->spin_not_before_ns;
     drive->spin_score++; /* after some sleeps without, one more try */
     return false;
 }
@@ -270,7 +273,7 @@ static bool spin_pays(struct haul_drive *drive)
 static int spin(struct haul_drive *drive, uint64_t turn, uint64_t deadline_ns)
 {
     long switches = involuntary_switches();
-    uint64_t end_ns = HAUL_MIN(haul_now_ns() + drive->spin_max_ns, deadline_ns);
+    uint64_t end_ns = HAUL_MIN(drive->now_ns + drive->spin_max_ns, deadline_ns);
     int result;
     do {
         result = pass(drive, turn, 0);
@@ -278,7 +281,7 @@ static int spin(struct haul_drive *drive, uint64_t turn, uint64_t deadline_ns)
             let_others_in(drive);
         if (drive->driver != turn)
             return HAUL_CLOSED;
-    } while (result == 0 && haul_now_ns() < end_ns);
+    } while (result == 0 && drive->now_ns < end_ns);
     if (result != 0)
         drive->spin_score = HAUL_MIN(drive->spin_score + 8u, (unsigned)SPIN_SCORE_MAX);
     else
@@ -287,7 +290,7 @@ static int spin(struct haul_drive *drive, uint64_t turn, uint64_t deadline_ns)
         drive->spin_backoff_ns =
             HAUL_MIN(HAUL_MAX(drive->spin_backoff_ns * 2, (uint64_t)HAUL_NS_PER_MS),
                      (uint64_t)100 * HAUL_NS_PER_MS);
-        drive->spin_not_before_ns = haul_now_ns() + drive->spin_backoff_ns;
+        drive->spin_not_before_ns = drive->now_ns + drive->spin_backoff_ns;
     } else if (result != 0) {
         drive->spin_backoff_ns = 0;
     }
@@ -351,7 +354,7 @@ static int drive_until(struct haul_drive *drive, bool (*ready)(void *arg), void 
             end = HAUL_CLOSED;
         else if (result == HAUL_INTERRUPTED)
             end = HAUL_INTERRUPTED;
-        else if (haul_now_ns() >= deadline_ns)
+        else if (drive->now_ns >= deadline_ns)
             end = HAUL_TIMEOUT;
         if (end != AGAIN) {
             end_turn(drive, turn);

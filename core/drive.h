@@ -43,6 +43,7 @@ struct haul_drive {
     bool thread_stop;
     int thread_fd; /* eventfd */
 
+    uint64_t now_ns;        /* the clock, as the last pass read it */
     uint64_t idle_ns;       /* spent waiting for events, all turns together */
     uint64_t idle_since_ns; /* 0: not waiting */
 

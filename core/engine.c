@@ -109,7 +109,7 @@ static void log_pool_wait(struct haul_engine *engine, uint64_t now_ns)
 
 static void run_timers(struct haul_engine *engine)
 {
-    uint64_t now_ns = haul_now_ns();
+    uint64_t now_ns = engine->drive.now_ns;
     if (now_ns < engine->timer_ns)
         return;
     engine->timer_ns = UINT64_MAX;

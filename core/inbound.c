@@ -386,7 +386,7 @@ static void advance(struct haul_link *link, struct haul_message *message, uint64
 static int payload_arrived(struct haul_link *link, uint64_t n)
 {
     struct haul_message *message = link->receiving;
-    link->heard_ns = haul_now_ns();
+    link->heard_ns = link->engine->drive.now_ns;
     link->asked = false;
     link->payload_left -= n;
     if (message)

@@ -315,7 +315,7 @@ int haul_link_frame(struct haul_link *link, const uint8_t *header, size_t header
     int err = haul_link_check(link, header);
     if (err)
         return err;
-    link->heard_ns = haul_now_ns();
+    link->heard_ns = link->engine->drive.now_ns;
     link->asked = false;
     err = dispatch(link, header, header_bytes);
     if (err)

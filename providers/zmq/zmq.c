@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0
  * The provider `zmq`: a channel over libzmq's ROUTER and DEALER sockets.
  *
- * Happy path. libzmq's I/O threads move bytes between TCP and the queues of the sockets. A socket's
- * descriptor wakes the driving thread, progress() reads the sockets that may have something, and
- * each received message is handed to core as one frame. Files: zmq.c (descriptor, life, the pass),
- * source.c (sockets in the event loop), monitor.c (what libzmq says of connections), conn.c (frames
- * out and in), part.c (received memory), dealer.c (clients), router.c and client.c (servers),
- * address.c.
+ * Happy path. libzmq's I/O threads move bytes between the network and the queues of the sockets. A
+ * socket's descriptor wakes the driving thread, progress() reads the sockets that may have
+ * something, and each received message is handed to core as one frame.
+ *
+ * Files: zmq.c (table, life, the pass, timers), source.c (sockets in the event loop), monitor.c
+ * (what libzmq says of connections), conn.c (frames out and in), part.c and memory.c (received
+ * memory), dealer.c (clients), router.c, listen.c and client.c (servers), address.c, descriptor.c
+ * and fork.c (libzmq's network sockets).
  *
  * How it fails. A connection's end comes from its socket's monitor; what had arrived before is
  * delivered first. A peer that breaks the framing is given up alone. What libzmq cannot promise (a

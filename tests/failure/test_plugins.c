@@ -1,4 +1,97 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Plugins that cannot be used are explained, and disturb nobody. */
+#include "fixture.h"
+
+#include <haul/provider.h>
+
+/* What was reported of each plugin in the folder. */
+struct report {
+    char other_abi[512], needs_vanished[512], no_entry[512];
+    bool tcp;
+};
+
+static void note(const struct haul_provider_info *info, void *arg)
+{
+    struct report *report = arg;
+    char *reasons[] = {report->other_abi, report->needs_vanished, report->no_entry};
+    const char *names[] = {"other_abi", "needs_vanished", "no_entry"};
+    for (int i = 0; i < 3; i++) {
+        if (strcmp(info->name, names[i]) == 0 && info->reason)
+            snprintf(reasons[i], sizeof report->other_abi, "%s", info->reason);
+    }
+    report->tcp |= strcmp(info->name, "tcp") == 0 && !info->reason && info->channel;
+}
+
+static struct haul_options *options_with(const char *provider)
+{
+    struct haul_options *options;
+    OK(haul_options_create(&options));
+    OK(haul_options_set(options, "provider_path", getenv("HAULTEST_UNUSABLE")));
+    OK(haul_options_set(options, "provider", provider));
+    return options;
+}
+
+static void test_reasons_are_reported(void **state)
+{
+    struct report report = {.tcp = false};
+    struct haul_options *options = options_with("tcp");
+    char abis[64];
+    (void)state;
+    haul_providers_each(options, note, &report);
+    assert_non_null(strstr(report.needs_vanished, "libvanished.so"));
+    snprintf(abis, sizeof abis, "ABI %u, this library has %u", HAUL_PROVIDER_ABI + 1,
+             HAUL_PROVIDER_ABI);
+    assert_non_null(strstr(report.other_abi, abis));
+    assert_non_null(strstr(report.no_entry, "haul_provider_entry"));
+    assert_true(report.tcp);
+    haul_options_destroy(options);
+}
+
+static void cannot_open(const char *provider, const char *words)
+{
+    struct haul_options *options = options_with(provider);
+    struct haul_context *context;
+    FAILS(HAUL_PROVIDER, words, haul_open(&context, options));
+    assert_non_null(strstr(haul_error_detail(), provider));
+    haul_options_destroy(options);
+}
+
+static void test_they_cannot_be_opened(void **state)
+{
+    (void)state;
+    cannot_open("needs_vanished", "libvanished.so");
+    cannot_open("other_abi", "install the plugin that came with this library");
+    cannot_open("no_entry", "no haul provider");
+    cannot_open("nowhere", "there are: auto, tcp");
+    cannot_open("../unusable/haul_other_abi", "there is no provider");
+}
+
+/* tcp works beside them: by its name, and as what is left for auto. */
+static void test_others_work(void **state)
+{
+    const char *const providers[] = {"tcp", "auto"};
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        struct haul_options *options = options_with(providers[i]);
+        struct haul_context *context;
+        struct haul_server *server;
+        struct haul_peer *peer;
+        OK(haul_open(&context, options));
+        OK(haul_listen(context, "127.0.0.1:0", &server));
+        OK(haul_connect(context, haul_server_address(server), WAIT_NS, &peer));
+        haul_peer_release(peer);
+        haul_server_close(server);
+        haul_close(context);
+        haul_options_destroy(options);
+    }
+}
+
 int main(void)
 {
-    return 0;
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_reasons_are_reported),
+        cmocka_unit_test(test_they_cannot_be_opened),
+        cmocka_unit_test(test_others_work),
+    };
+    return cmocka_run_group_tests_name("plugins", tests, NULL, NULL);
 }

@@ -80,7 +80,7 @@ static const char *host_setting(struct haul_engine *engine, const char *name)
 {
     if (strcmp(name, "zmq_io_threads") == 0)
         return engine->io_threads;
-    return strcmp(name, "zmq_keep_memory") == 0 ? "on" : NULL;
+    return strcmp(name, "zmq_keep_memory") == 0 ? engine->keep_memory : NULL;
 }
 
 static int host_watch(struct haul_engine *engine, int fd, uint32_t events,
@@ -239,10 +239,11 @@ const struct haul_provider *load_provider(void)
     return provider;
 }
 
-int engine_open(struct haul_engine *engine, const char *io_threads)
+int engine_open(struct haul_engine *engine, const char *io_threads, const char *keep_memory)
 {
     *engine = (struct haul_engine){.ops = load_provider()->channel,
                                    .io_threads = io_threads,
+                                   .keep_memory = keep_memory,
                                    .epoll_fd = epoll_create1(EPOLL_CLOEXEC),
                                    .wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)};
     struct epoll_event event = {.events = EPOLLIN};

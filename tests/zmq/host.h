@@ -49,7 +49,7 @@ struct haul_engine {
     const struct haul_channel_ops *ops;
     void *channel;
     int epoll_fd, wake_fd;
-    const char *io_threads; /* the setting zmq_io_threads */
+    const char *io_threads, *keep_memory; /* the settings zmq_... */
     char bound[256];
     unsigned watches;
 };
@@ -58,8 +58,8 @@ struct haul_engine {
 const struct haul_provider *load_provider(void);
 const char *last_detail(void);
 
-/* Opens an engine with `io_threads`; the result is that of the provider's open(). */
-int engine_open(struct haul_engine *engine, const char *io_threads);
+/* Opens an engine with these settings; the result is that of the provider's open(). */
+int engine_open(struct haul_engine *engine, const char *io_threads, const char *keep_memory);
 /* Hangs up all of its links first. */
 void engine_close(struct haul_engine *engine);
 /* Runs the loop until condition(arg); fails the test after a generous time. */

@@ -34,7 +34,7 @@ struct fixture {
 
 static void open_at(struct fixture *fixture, const char *address)
 {
-    assert_int_equal(engine_open(&fixture->engine, "1"), 0);
+    assert_int_equal(engine_open(&fixture->engine, "1", "on"), 0);
     assert_int_equal(
         listen_at(&fixture->engine, address, &fixture->listener, &fixture->handle, &fixture->route),
         0);
@@ -290,7 +290,7 @@ static void lent_parts_outlive_the_channel(void **state)
     engine_close(&fixture->engine);
     assert_memory_equal(server->frames[1].parts[0].data, large, LARGE);
     give_back_all(server);
-    assert_int_equal(engine_open(&fixture->engine, "1"), 0); /* for the teardown */
+    assert_int_equal(engine_open(&fixture->engine, "1", "on"), 0); /* for the teardown */
     free(large);
 }
 
@@ -734,10 +734,12 @@ static void settings_are_checked(void **state)
     struct haul_engine engine;
     static const char *const wrong[] = {"0", "65", "two", "", "1 ", "-1", "99999999999999999999"};
     for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
-        assert_int_equal(engine_open(&engine, wrong[i]), HAUL_CONFIG);
+        assert_int_equal(engine_open(&engine, wrong[i], "on"), HAUL_CONFIG);
         assert_non_null(strstr(last_detail(), "zmq_io_threads"));
     }
-    assert_int_equal(engine_open(&engine, "2"), 0);
+    assert_int_equal(engine_open(&engine, "1", "maybe"), HAUL_CONFIG);
+    assert_non_null(strstr(last_detail(), "zmq_keep_memory"));
+    assert_int_equal(engine_open(&engine, "2", "off"), 0);
     engine_close(&engine);
     assert_non_null(strstr(load_provider()->description, "ZeroMQ 4."));
 }
@@ -765,7 +767,7 @@ static void closing_is_bounded(void **state)
     engine_close(&fixture->engine); /* without a bound it would never return */
     for (size_t i = 0; i < taken; i++)
         assert_int_equal(link->sent[i], 1);
-    assert_int_equal(engine_open(&fixture->engine, "1"), 0); /* for the teardown */
+    assert_int_equal(engine_open(&fixture->engine, "1", "on"), 0); /* for the teardown */
     free(large);
     zmq_close(router);
     zmq_ctx_term(context);
@@ -793,7 +795,7 @@ static void closing_is_bounded_for_servers(void **state)
     engine_close(&fixture->engine);
     for (size_t i = 0; i < taken; i++)
         assert_int_equal(link->sent[i], 1);
-    assert_int_equal(engine_open(&fixture->engine, "1"), 0); /* for the teardown */
+    assert_int_equal(engine_open(&fixture->engine, "1", "on"), 0); /* for the teardown */
     free(large);
     raw_close(&raw);
 }
@@ -804,7 +806,7 @@ static void several_io_threads(void **state)
     (void)state;
     struct fixture fixture = {0};
     enum { ROUNDS = 200 };
-    assert_int_equal(engine_open(&fixture.engine, "4"), 0);
+    assert_int_equal(engine_open(&fixture.engine, "4", "on"), 0);
     assert_int_equal(listen_at(&fixture.engine, "127.0.0.1:0", &fixture.listener, &fixture.handle,
                                &fixture.route),
                      0);
@@ -855,6 +857,9 @@ static void a_forked_child_keeps_nothing_alive(void **state)
     struct fixture *fixture = *state;
     int ends[2];
     pid_t grandchild = 0;
+    const char *sanitizer = getenv("HAUL_SANITIZE");
+    if (sanitizer && strcmp(sanitizer, "thread") == 0)
+        skip(); /* ThreadSanitizer does not let a child start threads */
     assert_return_code(prctl(PR_SET_CHILD_SUBREAPER, 1), errno);
     assert_return_code(pipe(ends), errno);
     pid_t child = fork();
