@@ -50,11 +50,13 @@ static bool nothing_is_on_its_way(void *arg)
     return true;
 }
 
-/* Last frames of connections that have ended are on their way as long as a channel has a deadline.
- */
-static bool channels_are_quiet(void *arg)
+/* Reads that were fenced have ended, and no channel has a deadline: as long as it has one, last
+ * frames of connections that have ended are on their way. */
+static bool transports_are_quiet(void *arg)
 {
     struct haul_engine *engine = arg;
+    if (engine->reads > 0)
+        return false;
     for (unsigned i = 0; i < engine->transport_count; i++) {
         const struct haul_transport *transport = &engine->transports[i];
         if (transport->channel && transport->provider->channel->deadline_ns &&
@@ -83,7 +85,7 @@ void haul_close(struct haul_context *context)
         haul_link_bye(HAUL_LIST_FIRST(&engine->links, struct haul_link, node), HAUL_CLOSED,
                       "the context was closed");
     haul_links_reap(engine);
-    haul_drive_wait(&engine->drive, channels_are_quiet, engine, haul_deadline_ns(FAREWELL_NS));
+    haul_drive_wait(&engine->drive, transports_are_quiet, engine, haul_deadline_ns(FAREWELL_NS));
     haul_drive_close(&engine->drive);
     haul_drive_leave(&engine->drive);
     haul_engine_shutdown(engine);

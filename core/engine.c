@@ -342,10 +342,10 @@ void haul_engine_shutdown(struct haul_engine *engine)
         haul_block_release(engine->nonce_block);
     if (engine->offers)
         haul_pool_release(engine->offers);
-    haul_drive_leave(&engine->drive);
     if (engine->user_fd >= 0)
         close(engine->user_fd);
-    engine->user_fd = -1;
+    engine->user_fd = -1; /* a thread may be in the last pass of its wait */
+    haul_drive_leave(&engine->drive);
 }
 
 int haul_engine_enter(struct haul_engine *engine)

@@ -93,6 +93,7 @@ struct haul_engine {
     uint64_t fetch_window_ns, fetch_window_idle_ns; /* where the present measurement began */
     struct haul_list reading;                       /* messages with rma reads still to be issued */
     struct haul_list free_reads;
+    unsigned reads; /* under way, of all links: closing waits for them */
 
     unsigned credited_links;
     uint64_t lent_bytes; /* reserved for or held by lent frames */

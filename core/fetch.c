@@ -117,6 +117,7 @@ static struct haul_read *take_read(struct haul_link *link, struct haul_message *
     haul_list_init(&read->node);
     haul_link_retain(link);
     link->reads++;
+    engine->reads++;
     link->reads_moved_ns = haul_now_ns();
     haul_engine_timer(engine, link->reads_moved_ns + HAUL_READ_STALL_S * (uint64_t)HAUL_NS_PER_S);
     return read;
@@ -126,6 +127,7 @@ static void give_back_read(struct haul_read *read)
 {
     struct haul_link *link = read->link;
     link->reads--;
+    link->engine->reads--;
     link->reads_moved_ns = haul_now_ns();
     if (read->region)
         link->rma->provider->rma->dereg(read->region);
@@ -281,6 +283,8 @@ int haul_fetch_probe(struct haul_link *link, const struct haul_wire_rma *rma)
         link->probing = false;
         haul_block_release(link->probe_block);
         link->probe_block = NULL;
+    } else {
+        haul_engine_timer(engine, haul_now_ns()); /* which finds when a read that hangs is ended */
     }
     return err;
 }

@@ -31,8 +31,7 @@ enum {
     HAUL_ZMQ_TURN_BYTES = 32 << 20,
 };
 
-/* ---- Lists: a ring with the list as its own sentinel -------------------------------------------
- */
+/* ---- Lists: a ring with the list as its own sentinel ---------------------------------------- */
 
 struct haul_zmq_list {
     struct haul_zmq_list *next, *previous;
@@ -73,8 +72,7 @@ static inline void haul_zmq_list_remove(struct haul_zmq_list *node)
     haul_zmq_list_init(node);
 }
 
-/* ---- zmq.c: life, the pass, timers -------------------------------------------------------------
- */
+/* ---- zmq.c: life, the pass, timers ---------------------------------------------------------- */
 
 struct haul_zmq_timer {
     struct haul_zmq_list node;
@@ -104,8 +102,7 @@ void haul_zmq_timer_set(struct haul_zmq_channel *channel, struct haul_zmq_timer 
                         uint64_t after_ms);
 void haul_zmq_timer_stop(struct haul_zmq_timer *timer);
 
-/* ---- source.c: libzmq sockets in the event loop ------------------------------------------------
- */
+/* ---- source.c: libzmq sockets in the event loop --------------------------------------------- */
 
 struct haul_zmq_source {
     struct haul_zmq_channel *channel;
@@ -121,6 +118,9 @@ struct haul_zmq_source {
 int haul_zmq_source_open(struct haul_zmq_source *source, struct haul_zmq_channel *channel, int type,
                          bool (*work)(struct haul_zmq_source *source));
 int haul_zmq_source_set(struct haul_zmq_source *source, int option, int value);
+/* A part that says it is larger than the machine's memory ends its connection. (Smaller ones are
+ * core's to refuse, with a sentence.) */
+int haul_zmq_source_limit_parts(struct haul_zmq_source *source);
 /* It may have something to read. */
 void haul_zmq_source_ready(struct haul_zmq_source *source);
 /* The same from outside of progress(): the driver may be asleep. */
@@ -130,28 +130,28 @@ void haul_zmq_source_check(struct haul_zmq_source *source);
 /* Returns at once; what was sent may leave for linger_ms. */
 void haul_zmq_source_close(struct haul_zmq_source *source, int linger_ms);
 
-/* ---- monitor.c: what libzmq says about a socket's connections ----------------------------------
- */
+/* ---- monitor.c: what libzmq says about a socket's connections ------------------------------- */
 
 struct haul_zmq_monitor {
     struct haul_zmq_source source;
+    struct haul_zmq_source *of;
     void (*event)(struct haul_zmq_monitor *monitor, unsigned event, uint32_t value);
     /* After the events of a turn, outside of any drain: may call core and close the monitor. */
     void (*after)(struct haul_zmq_monitor *monitor);
 };
 
 int haul_zmq_monitor_open(struct haul_zmq_monitor *monitor, struct haul_zmq_source *of, int events);
+/* Before the source that it is of. */
+void haul_zmq_monitor_close(struct haul_zmq_monitor *monitor);
 /* Calls event() for each event that is here. */
 void haul_zmq_monitor_drain(struct haul_zmq_monitor *monitor);
 
-/* ---- memory.c ----------------------------------------------------------------------------------
- */
+/* ---- memory.c ------------------------------------------------------------------------------- */
 
 /* Makes malloc() keep freed memory, for the rest of the process. */
 void haul_zmq_memory_keep(void);
 
-/* ---- part.c: received parts --------------------------------------------------------------------
- */
+/* ---- part.c: received parts ----------------------------------------------------------------- */
 
 struct haul_zmq_part {
     zmq_msg_t message;
@@ -184,8 +184,7 @@ void haul_zmq_message_receive(struct haul_zmq_message *message, struct haul_zmq_
 void haul_zmq_message_drop(struct haul_zmq_message *message);
 uint64_t haul_zmq_message_bytes(const struct haul_zmq_message *message);
 
-/* ---- conn.c: what both kinds of connections do -------------------------------------------------
- */
+/* ---- conn.c: what both kinds of connections do ---------------------------------------------- */
 
 /* A frame whose payload libzmq reads from the sender's memory. */
 struct haul_zmq_loan {
@@ -230,8 +229,7 @@ enum haul_recall haul_zmq_conn_recall(void *conn, void *cookie);
 /* Tells core about the payloads that came back. Returns whether there were any. */
 bool haul_zmq_loans_collect(struct haul_zmq_channel *channel);
 
-/* ---- address.c ---------------------------------------------------------------------------------
- */
+/* ---- address.c ------------------------------------------------------------------------------ */
 
 struct haul_zmq_route {
     char text[256];      /* as the user wrote it */
@@ -255,8 +253,7 @@ void haul_zmq_bound_name(const struct haul_zmq_route *route, const char *endpoin
 void haul_zmq_peer_name(const struct haul_zmq_route *route, const char *address, int fd, char *name,
                         size_t size);
 
-/* ---- descriptor.c ------------------------------------------------------------------------------
- */
+/* ---- descriptor.c --------------------------------------------------------------------------- */
 
 struct haul_zmq_descriptor {
     int fd;
@@ -272,14 +269,12 @@ void haul_zmq_descriptor_tune(const struct haul_zmq_descriptor *descriptor);
 /* In a child of fork(): closes it. */
 void haul_zmq_descriptor_drop(const struct haul_zmq_descriptor *descriptor);
 
-/* ---- fork.c ------------------------------------------------------------------------------------
- */
+/* ---- fork.c --------------------------------------------------------------------------------- */
 
 void haul_zmq_fork_register(struct haul_zmq_channel *channel);
 void haul_zmq_fork_unregister(struct haul_zmq_channel *channel);
 
-/* ---- dealer.c, router.c ------------------------------------------------------------------------
- */
+/* ---- dealer.c, router.c --------------------------------------------------------------------- */
 
 int haul_zmq_connect(void *channel, void *route, struct haul_link *link, void **conn);
 /* In a child: drops the connections. */

@@ -16,8 +16,7 @@ enum {
     GENERATED_ID_BYTES = 5, /* a zero byte, and a number that counts up */
 };
 
-/* ---- By routing id -----------------------------------------------------------------------------
- */
+/* ---- By routing id -------------------------------------------------------------------------- */
 
 static struct haul_zmq_client **bucket_of(const struct haul_zmq_server *server, const uint8_t *id,
                                           size_t bytes)
@@ -82,8 +81,7 @@ static void forget(struct haul_zmq_client *client)
     }
 }
 
-/* ---- By descriptor -----------------------------------------------------------------------------
- */
+/* ---- By descriptor -------------------------------------------------------------------------- */
 
 /* NULL: no descriptor, or no memory. */
 static struct haul_zmq_slot *slot_of(struct haul_zmq_server *server, int fd)
@@ -108,8 +106,7 @@ static bool is_open(const struct haul_zmq_slot *slot)
     return (int32_t)(slot->accepted - slot->ended) > 0;
 }
 
-/* ---- The end of a client -----------------------------------------------------------------------
- */
+/* ---- The end of a client -------------------------------------------------------------------- */
 
 static void end(struct haul_zmq_client *client, const char *why)
 {
@@ -196,8 +193,7 @@ static void fail(struct haul_zmq_conn *conn, const char *why)
     haul_zmq_source_wake(conn->socket);
 }
 
-/* ---- Events ------------------------------------------------------------------------------------
- */
+/* ---- Events --------------------------------------------------------------------------------- */
 
 void haul_zmq_client_accepted(struct haul_zmq_server *server, int fd)
 {
@@ -227,8 +223,7 @@ void haul_zmq_client_closed(struct haul_zmq_server *server, int fd)
         end(slot->client, "the client closed the connection");
 }
 
-/* ---- Whose message it is -----------------------------------------------------------------------
- */
+/* ---- Whose message it is -------------------------------------------------------------------- */
 
 static const struct haul_zmq_conn_kind kind = {
     .disconnect = haul_zmq_client_disconnect,

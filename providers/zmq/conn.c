@@ -29,8 +29,7 @@ void haul_zmq_conn_lost(struct haul_zmq_conn *conn, int err, const char *why)
     haul_zmq_host->lost(conn->link, err, why);
 }
 
-/* ---- Loans -------------------------------------------------------------------------------------
- */
+/* ---- Loans ---------------------------------------------------------------------------------- */
 
 static struct haul_zmq_loan *take_loan(struct haul_zmq_conn *conn, void *cookie)
 {
@@ -105,8 +104,7 @@ bool haul_zmq_loans_collect(struct haul_zmq_channel *channel)
     return true;
 }
 
-/* ---- Sending -----------------------------------------------------------------------------------
- */
+/* ---- Sending -------------------------------------------------------------------------------- */
 
 static bool put(struct haul_zmq_conn *conn, zmq_msg_t *part, bool more)
 {
@@ -200,8 +198,7 @@ enum haul_recall haul_zmq_conn_recall(void *conn, void *cookie)
     return HAUL_RECALL_NOT; /* libzmq has no way to take a message back */
 }
 
-/* ---- Receiving ---------------------------------------------------------------------------------
- */
+/* ---- Receiving ------------------------------------------------------------------------------ */
 
 static bool deliver_payload(struct haul_zmq_conn *conn, struct haul_zmq_message *message)
 {

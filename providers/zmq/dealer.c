@@ -42,12 +42,11 @@ static struct dealer *of_conn(struct haul_zmq_conn *conn)
 
 static void hang_up(struct dealer *dealer, int linger_ms)
 {
-    haul_zmq_source_close(&dealer->monitor.source, 0);
+    haul_zmq_monitor_close(&dealer->monitor);
     haul_zmq_source_close(&dealer->socket, linger_ms);
 }
 
-/* ---- Receiving ---------------------------------------------------------------------------------
- */
+/* ---- Receiving ------------------------------------------------------------------------------ */
 
 static bool receive(struct dealer *dealer, uint64_t *bytes)
 {
@@ -84,8 +83,7 @@ static bool work(struct haul_zmq_source *source)
     return true;
 }
 
-/* ---- Connecting --------------------------------------------------------------------------------
- */
+/* ---- Connecting ----------------------------------------------------------------------------- */
 
 static void on_event(struct haul_zmq_monitor *monitor, unsigned event, uint32_t value)
 {
@@ -118,6 +116,8 @@ static int set_options(struct dealer *dealer)
         err = haul_zmq_source_set(socket, ZMQ_RECONNECT_IVL, INT_MAX);
     if (!err)
         err = haul_zmq_source_set(socket, ZMQ_CONNECT_TIMEOUT, CONNECT_TIMEOUT_MS);
+    if (!err)
+        err = haul_zmq_source_limit_parts(socket);
     return err;
 }
 
@@ -174,8 +174,7 @@ static void after_events(struct haul_zmq_monitor *monitor)
         haul_zmq_source_ready(&dealer->socket); /* what had arrived comes first */
 }
 
-/* ---- Life --------------------------------------------------------------------------------------
- */
+/* ---- Life ----------------------------------------------------------------------------------- */
 
 static void release(struct haul_zmq_conn *conn)
 {

@@ -10,8 +10,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-/* ---- The files of Unix sockets -----------------------------------------------------------------
- */
+/* ---- The files of Unix sockets -------------------------------------------------------------- */
 
 /* Zeros: there is none. */
 static struct stat file_status(const char *path)
@@ -49,8 +48,7 @@ static void remove_file(struct haul_zmq_server *server)
         unlink(server->unix_path);
 }
 
-/* ---- Binding -----------------------------------------------------------------------------------
- */
+/* ---- Binding -------------------------------------------------------------------------------- */
 
 /* A port of 0 becomes that of the first endpoint bound. Returns 0 or why not, as errno has it. */
 static int bind_endpoint(struct haul_zmq_server *server, const char *endpoint)

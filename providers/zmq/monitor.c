@@ -28,9 +28,19 @@ int haul_zmq_monitor_open(struct haul_zmq_monitor *monitor, struct haul_zmq_sour
                  zmq_connect(monitor->source.socket, address)))
         err = haul_zmq_host->fail(HAUL_SYSTEM, "libzmq cannot watch a socket: %s",
                                   zmq_strerror(errno));
+    monitor->of = of;
     if (err)
-        haul_zmq_source_close(&monitor->source, 0);
+        haul_zmq_monitor_close(monitor);
     return err;
+}
+
+void haul_zmq_monitor_close(struct haul_zmq_monitor *monitor)
+{
+    if (!monitor->source.socket)
+        return;
+    /* First: libzmq's I/O thread would wait for ever to tell an event to nobody. */
+    zmq_socket_monitor(monitor->of->socket, NULL, 0);
+    haul_zmq_source_close(&monitor->source, 0);
 }
 
 void haul_zmq_monitor_drain(struct haul_zmq_monitor *monitor)

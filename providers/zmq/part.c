@@ -25,8 +25,7 @@ struct haul_zmq_part_pool {
     bool released;
 };
 
-/* ---- The pool ----------------------------------------------------------------------------------
- */
+/* ---- The pool ------------------------------------------------------------------------------- */
 
 struct haul_zmq_part_pool *haul_zmq_parts_create(void)
 {
@@ -103,8 +102,7 @@ void haul_zmq_part_give_back(struct haul_zmq_part *part)
         destroy(pool);
 }
 
-/* ---- Messages ----------------------------------------------------------------------------------
- */
+/* ---- Messages ------------------------------------------------------------------------------- */
 
 bool haul_zmq_receive_part(void *socket, zmq_msg_t *part)
 {

@@ -14,8 +14,7 @@ enum {
     FRAME_OPENS_SESSION = 1, /* HELLO in docs/WIRE.md */
 };
 
-/* ---- Receiving ---------------------------------------------------------------------------------
- */
+/* ---- Receiving ------------------------------------------------------------------------------ */
 
 static bool opens_session(const struct haul_zmq_message *message)
 {
@@ -111,8 +110,7 @@ static void after_events(struct haul_zmq_monitor *monitor)
     (void)monitor; /* the clients that ended have made the socket ready */
 }
 
-/* ---- Life --------------------------------------------------------------------------------------
- */
+/* ---- Life ----------------------------------------------------------------------------------- */
 
 static int set_options(struct haul_zmq_source *socket)
 {
@@ -125,6 +123,8 @@ static int set_options(struct haul_zmq_source *socket)
         err = haul_zmq_source_set(socket, ZMQ_BACKLOG, BACKLOG);
     if (!err) /* also for what zmq_unbind() ends */
         err = haul_zmq_source_set(socket, ZMQ_LINGER, HAUL_ZMQ_FLUSH_MS);
+    if (!err)
+        err = haul_zmq_source_limit_parts(socket);
     return err;
 }
 
@@ -165,8 +165,7 @@ int haul_zmq_listen(void *channel, void *route, struct haul_listener *listener, 
     return 0;
 }
 
-/* ---- The end -----------------------------------------------------------------------------------
- */
+/* ---- The end -------------------------------------------------------------------------------- */
 
 void haul_zmq_unlisten(void *handle)
 {
@@ -179,7 +178,7 @@ void haul_zmq_server_close(struct haul_zmq_list *node)
 {
     struct haul_zmq_server *server = HAUL_ZMQ_OF(node, struct haul_zmq_server, node);
     haul_zmq_server_unbind(server);
-    haul_zmq_source_close(&server->monitor.source, 0);
+    haul_zmq_monitor_close(&server->monitor);
     haul_zmq_source_close(&server->socket, HAUL_ZMQ_FLUSH_MS);
 }
 

@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <sys/epoll.h>
+#include <unistd.h>
 
 static void readable(void *arg, uint32_t events)
 {
@@ -55,6 +56,15 @@ void haul_zmq_source_wake(struct haul_zmq_source *source)
 {
     haul_zmq_source_ready(source);
     haul_zmq_host->wake(source->channel->engine);
+}
+
+int haul_zmq_source_limit_parts(struct haul_zmq_source *source)
+{
+    int64_t bytes = (int64_t)sysconf(_SC_PHYS_PAGES) * sysconf(_SC_PAGESIZE);
+    if (bytes > 0 && zmq_setsockopt(source->socket, ZMQ_MAXMSGSIZE, &bytes, sizeof bytes))
+        return haul_zmq_host->fail(HAUL_SYSTEM, "libzmq refuses a largest part: %s",
+                                   zmq_strerror(errno));
+    return 0;
 }
 
 void haul_zmq_source_ready(struct haul_zmq_source *source)

@@ -28,8 +28,7 @@ enum {
 
 const struct haul_host *haul_zmq_host;
 
-/* ---- Timers ------------------------------------------------------------------------------------
- */
+/* ---- Timers --------------------------------------------------------------------------------- */
 
 void haul_zmq_timer_init(struct haul_zmq_timer *timer, void (*fire)(struct haul_zmq_timer *timer))
 {
@@ -77,8 +76,7 @@ static uint64_t deadline_ns(void *handle)
     return HAUL_ZMQ_OF(channel->timers.next, struct haul_zmq_timer, node)->due_ns;
 }
 
-/* ---- The pass ----------------------------------------------------------------------------------
- */
+/* ---- The pass ------------------------------------------------------------------------------- */
 
 /* Each source that may have something to read gets one turn. */
 static void read_sources(struct haul_zmq_channel *channel)
@@ -105,8 +103,7 @@ static bool progress(void *handle)
     return channel->worked || !haul_zmq_list_empty(&channel->ready);
 }
 
-/* ---- Settings ----------------------------------------------------------------------------------
- */
+/* ---- Settings ------------------------------------------------------------------------------- */
 
 enum { FIELD_IO_THREADS, FIELD_KEEP_MEMORY };
 
@@ -143,8 +140,7 @@ static int parse_keep_memory(struct haul_engine *engine, bool *keep)
                                text ? text : "");
 }
 
-/* ---- Life --------------------------------------------------------------------------------------
- */
+/* ---- Life ----------------------------------------------------------------------------------- */
 
 static int open_context(struct haul_zmq_channel *channel, int io_threads)
 {
@@ -220,8 +216,7 @@ static void give_back(void *channel, void *token)
     haul_zmq_part_give_back(token);
 }
 
-/* ---- The descriptor ----------------------------------------------------------------------------
- */
+/* ---- The descriptor ------------------------------------------------------------------------- */
 
 static const struct haul_channel_ops channel_ops = {
     .flags = HAUL_CHANNEL_PARTS | HAUL_CHANNEL_PLAIN,

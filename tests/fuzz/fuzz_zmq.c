@@ -29,8 +29,7 @@ struct haul_link {
         }                                                                           \
     } while (0)
 
-/* ---- The host ----------------------------------------------------------------------------------
- */
+/* ---- The host ------------------------------------------------------------------------------- */
 
 static bool is_part(const struct haul_link *link, const void *data, size_t bytes)
 {
@@ -93,8 +92,7 @@ static const struct haul_host host = {
     .lend = host_lend,
 };
 
-/* ---- One input ---------------------------------------------------------------------------------
- */
+/* ---- One input ------------------------------------------------------------------------------ */
 
 static struct {
     void *context, *sender, *receiver;

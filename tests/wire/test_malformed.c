@@ -160,7 +160,7 @@ static const struct mutation mutations[] = {
 
     /* An entry's values */
     {"message_frames", "where only zeros belong", {{FOO + ENTRY_RESERVED, 2, 1}}},
-    {"message_frames", "where only zeros belong", {{FOO + ENTRY_FLAGS, 1, 4}}},
+    {"message_frames", "where only zeros belong", {{FOO + ENTRY_FLAGS, 1, 8}}},
     {"message_frames", "where only zeros belong", {{FOO_KEY + 7, 1, 1}}},
     {"message_frames", "no dtype 0", {{FOO + DTYPE, 1, 0}}},
     {"message_frames", "no dtype 17", {{FOO + DTYPE, 1, 17}}},

@@ -45,8 +45,7 @@ const char *last_detail(void)
     return detail;
 }
 
-/* ---- Host functions ----------------------------------------------------------------------------
- */
+/* ---- Host functions ------------------------------------------------------------------------- */
 
 static void host_log(enum haul_log_level level, const char *format, ...)
 {
@@ -217,8 +216,7 @@ static const struct haul_host host = {
     .writable = host_writable,
 };
 
-/* ---- The loop ----------------------------------------------------------------------------------
- */
+/* ---- The loop ------------------------------------------------------------------------------- */
 
 const struct haul_provider *load_provider(void)
 {
@@ -299,8 +297,7 @@ void run_until(struct haul_engine *engine, bool (*condition)(void *arg), void *a
     }
 }
 
-/* ---- Addresses and links -----------------------------------------------------------------------
- */
+/* ---- Addresses and links -------------------------------------------------------------------- */
 
 static struct haul_address parse(const char *text)
 {
@@ -383,8 +380,7 @@ void links_free(void)
     }
 }
 
-/* ---- Frames ------------------------------------------------------------------------------------
- */
+/* ---- Frames --------------------------------------------------------------------------------- */
 
 void make_header(uint8_t *to, uint8_t type, uint32_t body_bytes, uint64_t payload_bytes,
                  uint8_t tag)
