@@ -213,6 +213,7 @@ struct haul_link {
     struct haul_list kept;         /* finished ops whose given arrays are in the peer's use */
     struct haul_list sending_node; /* in engine->sending */
     bool channel_busy;
+    bool pumping; /* the channel may call writable() and sent() from inside send() */
 
     /* Receiving */
     uint64_t last_seq;

@@ -146,17 +146,18 @@ static bool announce(struct haul_op *op)
     haul_list_append(&link->open, &op->node);
     op->state = HAUL_OP_OPEN;
     op->seq = link->next_seq++;
-    if (!send_parcel(link, &op->announcement, op->header, header_bytes, op->segments, count,
-                     inline_bytes)) {
-        link->next_seq--;
-        op->state = HAUL_OP_WAITING;
-        haul_list_remove(&op->node);
-        haul_list_prepend(&link->waiting, &op->node);
-        return false;
-    }
     link->used_messages += on_credit;
     link->used_bytes += on_credit ? prepaid_bytes : 0;
-    return true;
+    if (send_parcel(link, &op->announcement, op->header, header_bytes, op->segments, count,
+                    inline_bytes))
+        return true;
+    link->used_messages -= on_credit;
+    link->used_bytes -= on_credit ? prepaid_bytes : 0;
+    link->next_seq--;
+    op->state = HAUL_OP_WAITING;
+    haul_list_remove(&op->node);
+    haul_list_prepend(&link->waiting, &op->node);
+    return false;
 }
 
 /* A small reply without payload has nothing that sent() or an ACK would end. */
@@ -254,13 +255,15 @@ static bool send_chunk(struct haul_op *op, uint64_t *sent)
 bool haul_transmit_pump(struct haul_link *link)
 {
     uint64_t sent = 0;
-    if (!sends(link))
+    if (!sends(link) || link->pumping)
         return false;
     haul_link_retain(link);
+    link->pumping = true;
     announce_waiting(link);
     while (!link->channel_busy && link->state != HAUL_LINK_LOST && sent < PUMP_BYTES &&
            !haul_list_empty(&link->transmitting))
         send_chunk(HAUL_LIST_FIRST(&link->transmitting, struct haul_op, transmit_node), &sent);
+    link->pumping = false;
     bool more = link->state != HAUL_LINK_LOST && !link->channel_busy &&
                 !haul_list_empty(&link->transmitting);
     haul_list_remove(&link->sending_node);

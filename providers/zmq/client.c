@@ -189,7 +189,10 @@ void haul_zmq_client_disconnect(struct haul_zmq_conn *conn, bool flush)
 
 static void fail(struct haul_zmq_conn *conn, const char *why)
 {
-    end(HAUL_ZMQ_OF(conn, struct haul_zmq_client, conn), why);
+    struct haul_zmq_client *client = HAUL_ZMQ_OF(conn, struct haul_zmq_client, conn);
+    if (client->state == HAUL_ZMQ_LIVE)
+        haul_zmq_descriptor_cut(&client->server->slots[client->fd].descriptor);
+    end(client, why);
     haul_zmq_source_wake(conn->socket);
 }
 
@@ -281,8 +284,7 @@ static struct haul_zmq_client *add(struct haul_zmq_server *server, const uint8_t
     return client;
 }
 
-/* Whether a message with a known routing id is of another connection than the one it is known by.
- */
+/* Whether a message with a known routing id is of another connection than the known one. */
 static bool came_anew(const struct haul_zmq_client *client, int fd, bool opens)
 {
     if (client->state == HAUL_ZMQ_ENDED)

@@ -14,8 +14,7 @@
 #include <unistd.h>
 
 /* Of a connection within one host. The system's own choice grows to megabytes there, and the bytes
- * have left the caches when they are read. (Between hosts a fixed size would bound the throughput.)
- */
+ * have left the caches when they are read. (Between hosts a fixed size would bound the rate.) */
 enum { LOCAL_SEND_BUFFER_BYTES = 512 << 10 };
 
 static ino_t inode_of(int fd)

@@ -112,8 +112,7 @@ void haul_zmq_server_unbind(struct haul_zmq_server *server)
     haul_zmq_clients_end(server);
 }
 
-/* Closed servers keep their address while they hand over last frames: no longer, if it is wanted.
- */
+/* Closed servers keep their address while they hand over last frames, unless it is wanted. */
 static bool make_way(struct haul_zmq_channel *channel)
 {
     bool made = false;

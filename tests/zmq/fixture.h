@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * What the tests of the zmq plugin start from: a server, clients of haul, and raw ZeroMQ clients.
- */
+ * What the tests of the zmq plugin start from: a server, clients of haul, raw ZeroMQ clients. */
 #ifndef HAUL_TEST_ZMQ_FIXTURE_H
 #define HAUL_TEST_ZMQ_FIXTURE_H
 
@@ -46,8 +45,7 @@ struct raw {
 
 struct raw raw_connect(struct fixture *fixture, int type, const char *id);
 void raw_close(struct raw *raw);
-/* Sends a frame that announces `payload` bytes and carries one part of `bytes` for each of `parts`.
- */
+/* Sends a frame that announces `payload` bytes and carries `parts` parts of `bytes` each. */
 void raw_send(struct raw *raw, uint64_t payload, size_t parts, size_t bytes);
 
 #endif
