@@ -509,7 +509,8 @@ static void the_steady_state_neither_maps_nor_faults(void **state)
     long faults = faults_of_this_thread();
     for (int i = 0; i < 1000; i++)
         take_and_release(pool);
-    /* A few are the test's own; one per round would be 1000. Sanitizers have their own by themselves. */
+    /* A few are the test's own; one per round would be 1000. Sanitizers have their own by
+     * themselves. */
     if (!HAS_TSAN && !HAS_ASAN)
         assert_in_range(faults_of_this_thread() - faults, 0, 20);
     assert_int_equal(trace.mapped, mapped);
