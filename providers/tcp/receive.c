@@ -271,7 +271,9 @@ void haul_tcp_receive(struct haul_tcp_conn *conn)
             return;
         }
         deliver_read(conn, &plan, (size_t)n);
-        if ((size_t)n < plan.direct + plan.spare)
+        /* A short read has emptied the socket; but in a payload its sender is filling it meanwhile,
+         * and looking again costs less than a turn through the event loop. */
+        if ((size_t)n < plan.direct + plan.spare && conn->input.payload_left == 0)
             return;
         taken += (size_t)n;
     }
