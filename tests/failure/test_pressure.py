@@ -27,7 +27,7 @@ class Pressure(FailureTest):
         peak, end = 0, time.monotonic() + seconds
         while time.monotonic() < end:
             peak = max(peak, resident_mib(server.process))
-            time.sleep(0.02)
+            time.sleep(0.02)  # a sampling interval: nothing announces that memory has grown
         return peak
 
     def test_receiver_that_takes_nothing(self):

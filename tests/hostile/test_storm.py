@@ -198,6 +198,7 @@ class Storm(FailureTest):
             self.replace_finished()
             if self.random.randrange(4) == 0:  # one that has just begun
                 victim = self.clients[-1]
+                # The moment is the test's input: what comes of it is asserted at any.
                 time.sleep(self.random.random() * 0.1)
             else:
                 goal = self.ledger.total + self.random.randrange(1, 100)
@@ -222,7 +223,7 @@ class Storm(FailureTest):
             received = self.ledger.total + self.ledger.strangers
             if stats["messages_received"] == received and stats["peers"] == 0:
                 return stats
-            time.sleep(0.01)
+            time.sleep(0.01)  # between two questions: the server announces no change
 
     def report(self, attackers):
         noticed_ms = [(self.ledger.lost[client] - when) / 1e6
