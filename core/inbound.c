@@ -79,6 +79,7 @@ void haul_inbound_drop(struct haul_message *message)
     haul_list_remove(&message->place_node);
     haul_fetch_end(message);
     message->state = HAUL_MESSAGE_DROPPED;
+    message->cancelled = false; /* its last read frees it, and answers nobody */
     message->call = NULL;
     if (message->reads == 0) {
         haul_message_free(message); /* else the last read does; its memory is in use until then */

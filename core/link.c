@@ -116,6 +116,7 @@ static void fail_ops(struct haul_link *link, int err, const char *detail)
         if (peer->dials && !peer->closed && op->kind != HAUL_OP_REPLY) {
             haul_list_remove(&op->node);
             haul_list_append(&peer->waiting, &op->node);
+            haul_plan_undo(op); /* if the channel was busy it has a plan already, for this path */
             op->link = NULL;
             haul_link_release(link);
         } else {

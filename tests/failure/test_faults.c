@@ -206,17 +206,21 @@ static void note_reads(struct world *world)
     }
 }
 
+static int connect_world(struct world *world)
+{
+    int err = haul_listen(world->server_context, "127.0.0.1:0", &world->server);
+    if (!err)
+        err = haul_connect(world->client_context, haul_server_address(world->server),
+                           world->patience_ns, &world->peer);
+    return err;
+}
+
 static int build(struct world *world, const char *const *settings)
 {
     int err = open_context(settings, &world->server_context);
     if (!err)
         err = open_context(settings, &world->client_context);
-    if (!err)
-        err = haul_listen(world->server_context, "127.0.0.1:0", &world->server);
-    if (!err)
-        err = haul_connect(world->client_context, haul_server_address(world->server),
-                           world->patience_ns, &world->peer);
-    return err;
+    return err ? err : connect_world(world);
 }
 
 static void tear_down(struct world *world)
@@ -231,6 +235,18 @@ static void tear_down(struct world *world)
         haul_close(world->server_context);
 }
 
+static void start_receiver(struct world *world)
+{
+    assert_int_equal(pthread_create(&world->receiver, NULL, receive_until_closed, world), 0);
+}
+
+static void end_receiver(struct world *world)
+{
+    haul_close(world->server_context);
+    world->server_context = NULL;
+    assert_int_equal(pthread_join(world->receiver, NULL), 0);
+}
+
 /* One life of a pair of contexts with these settings. Returns why it could not be connected, or 0.
  */
 static int live(struct world *world, const struct item *items, int64_t patience_ns,
@@ -241,13 +257,11 @@ static int live(struct world *world, const struct item *items, int64_t patience_
     if (!err) {
         for (unsigned i = 0; i < MESSAGES; i++)
             world->data[i] = test_malloc(items[i].bytes + 1);
-        assert_int_equal(pthread_create(&world->receiver, NULL, receive_until_closed, world), 0);
+        start_receiver(world);
         send_all(world);
         wait_for_received(world);
         note_reads(world);
-        haul_close(world->server_context);
-        world->server_context = NULL;
-        assert_int_equal(pthread_join(world->receiver, NULL), 0);
+        end_receiver(world);
         check_outcome(world);
         for (unsigned i = 0; i < MESSAGES; i++)
             test_free(world->data[i]);
@@ -338,6 +352,83 @@ static void test_cancelled_during_reads(void **state)
                        SETTINGS("loop_rma_delay_us", "10000"));
         assert_true(err == 0 || err == HAUL_UNREACHABLE);
     }
+}
+
+/* Sends `count` arrays of `bytes` zeros each, and one that goes inline. */
+static struct haul_op *start_arrays(struct world *world, unsigned count, uint64_t bytes)
+{
+    static uint8_t zeros[BYTES_MAX];
+    struct haul_dict *dict;
+    struct haul_op *op;
+    OK(haul_dict_create(world->client_context, &dict));
+    OK(haul_dict_put(dict, "inline", HAUL_F64, 0, NULL, zeros));
+    for (unsigned i = 0; i < count; i++) {
+        const char key[] = {(char)('a' + i), '\0'};
+        OK(haul_dict_put(dict, key, HAUL_U8, 1, &bytes, zeros));
+    }
+    OK(haul_send_async(world->peer, dict, &op));
+    haul_dict_destroy(dict);
+    return op;
+}
+
+/* Waits until at least so much was read by rma, or handed to the channel, by a context. */
+static void wait_for_bytes(struct haul_context *context, uint64_t read, uint64_t transmitted)
+{
+    struct haul_stats stats;
+    time_t limit = time(NULL) + WAIT_NS / 1000000000;
+    do {
+        haul_context_stats(context, &stats);
+        assert_in_range(time(NULL), 0, limit);
+        sched_yield();
+    } while (stats.bytes_read_rma < read || stats.bytes_transmitted < transmitted);
+}
+
+/* The sender takes its message back and leaves at once: what the reads hold is freed when they have
+ * ended, though nobody is left to be answered. */
+static void test_gone_after_cancelling(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 20; i++) {
+        struct world world = {.items = large_items, .patience_ns = WAIT_NS};
+        OK(build(&world, SETTINGS("loop_rma_hang_every", "3"))); /* (the first read is the proof) */
+        start_receiver(&world);
+        struct haul_op *op = start_arrays(&world, 2, 2 << 20);
+        wait_for_bytes(world.server_context, 2 << 20, 0);
+        haul_op_cancel(op);
+        haul_op_release(op);
+        haul_peer_release(world.peer);
+        haul_close(world.client_context);
+        world.peer = NULL;
+        world.client_context = NULL;
+        end_receiver(&world);
+        assert_int_equal(world.wrong, 0);
+        tear_down(&world);
+    }
+}
+
+/* The server leaves while a message with registered memory waits for a busy channel: it waits for
+ * the next connection, with nothing left of the old one. */
+static void test_gone_while_busy(void **state)
+{
+    struct world world = {.items = large_items, .patience_ns = WAIT_NS};
+    (void)state;
+    OK(open_context(SETTINGS(NULL), &world.server_context));
+    OK(open_context(SETTINGS("loop_delay_us", "50000"), &world.client_context));
+    OK(connect_world(&world));
+    start_receiver(&world);
+    /* Arrays that are too small to be registered, and so many that their data waits for itself. */
+    struct haul_op *on_channel = start_arrays(&world, 20, 900000);
+    wait_for_bytes(world.client_context, 0, 1000000);
+    struct haul_op *by_rma = start_arrays(&world, 2, 2 << 20);
+    haul_server_close(world.server);
+    world.server = NULL;
+    assert_int_equal(haul_op_wait(on_channel, WAIT_NS), HAUL_PEER_LOST);
+    assert_int_equal(haul_op_test(by_rma), HAUL_BUSY);
+    end_receiver(&world);
+    tear_down(&world);
+    assert_int_equal(haul_op_test(by_rma), HAUL_CLOSED);
+    haul_op_release(on_channel);
+    haul_op_release(by_rma);
 }
 
 /* Everything is closed while the read that should prove the path hangs. */
@@ -465,6 +556,8 @@ int main(void)
         cmocka_unit_test(test_failing_reads),
         cmocka_unit_test(test_hanging_reads_are_given_up),
         cmocka_unit_test(test_cancelled_during_reads),
+        cmocka_unit_test(test_gone_after_cancelling),
+        cmocka_unit_test(test_gone_while_busy),
         cmocka_unit_test(test_closed_during_probe),
         cmocka_unit_test(test_dropped_at_every_byte),
         cmocka_unit_test(test_dropped_in_payloads),
