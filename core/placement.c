@@ -424,7 +424,9 @@ static void end_reads(struct haul_engine *engine, struct haul_destination *desti
         return;
     message->state = HAUL_MESSAGE_PLACING; /* no further read is issued */
     message->link->rma->provider->rma->fence(message->link->rma_peer);
-    haul_drive_wait(&engine->drive, has_no_reads, &row, UINT64_MAX);
+    /* No signal may end this: after it the memory is the user's. */
+    while (haul_drive_wait(&engine->drive, has_no_reads, &row, UINT64_MAX) == HAUL_INTERRUPTED)
+        ;
 }
 
 /* Moves what has come of the inline bytes from a row to the pool. */
