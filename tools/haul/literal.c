@@ -46,11 +46,12 @@ bool haul_literal_string(struct haul_literal *literal, const char **text, size_t
         return false;
     const char *start = literal->at + 1;
     for (const char *at = start; at < literal->end; at++) {
+        bool escaped = *at == '\\';
+        if (escaped && ++at == literal->end)
+            return false;
         if ((unsigned char)*at < ' ')
             return false; /* Python writes control characters as escapes */
-        if (*at == '\\') {
-            at++;
-        } else if (*at == quote) {
+        if (!escaped && *at == quote) {
             *text = start;
             *bytes = (size_t)(at - start);
             literal->at = at + 1;
