@@ -27,12 +27,12 @@
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 enum { EVENTS_PER_PASS = 64, AGAIN = 1 };
 /* Nobody drove for this long: the progress thread does. */
 #define GRACE_NS (2 * (uint64_t)HAUL_NS_PER_MS)
+#define PAUSE_MAX_NS (8 * GRACE_NS)
 /* The same turn went on for this many graces: the progress thread sleeps until the turn's end. */
 enum { GRACES_BEFORE_SLEEP = 25 };
 
@@ -249,15 +249,22 @@ static uint64_t sleep_ns(struct haul_drive *drive, uint64_t deadline_ns)
 /* ---- Spinning -------------------------------------------------------------------------------- */
 
 /* Polling without sleep saves the wake-up, the largest cost of a small message, when the next event
- * is near. It is tried only while it pays: spin_score remembers how often it did, and an
- * involuntary context switch during a spin means that others need the CPU, so none is tried for a
- * while. */
+ * is near. It is tried only while it pays: spin_score remembers how often it did; and when spins
+ * are preempted again and again others need the CPU, so none is tried for a while. */
 enum { SPIN_SCORE_MAX = 64, SPIN_SCORE_MIN = 8 };
+/* A turn of the spinning loop takes a microsecond; one that took so long was preempted. */
+#define PREEMPTED_NS (200 * (uint64_t)HAUL_NS_PER_US)
 
-static long involuntary_switches(void)
+/* Whether so many of the last spins were preempted that others need the CPU. One now and then is
+ * somebody's timer. */
+static bool is_crowded(struct haul_drive *drive, bool preempted)
 {
-    struct rusage usage;
-    return getrusage(RUSAGE_THREAD, &usage) ? 0 : usage.ru_nivcsw;
+    if (!preempted) {
+        drive->spin_crowding -= drive->spin_crowding > 0;
+        return false;
+    }
+    drive->spin_crowding = HAUL_MIN(drive->spin_crowding + 8u, 32u);
+    return drive->spin_crowding > 16;
 }
 
 static bool spin_pays(struct haul_drive *drive)
@@ -272,13 +279,16 @@ static bool spin_pays(struct haul_drive *drive)
 
 static int spin(struct haul_drive *drive, uint64_t turn, uint64_t deadline_ns)
 {
-    long switches = involuntary_switches();
+    uint64_t last_ns = drive->now_ns, gap_ns = 0;
     uint64_t end_ns = HAUL_MIN(drive->now_ns + drive->spin_max_ns, deadline_ns);
     int result;
     do {
         result = pass(drive, turn, 0);
-        if (result == 0)
+        if (result == 0) {
+            gap_ns = HAUL_MAX(gap_ns, drive->now_ns - last_ns);
             let_others_in(drive);
+        }
+        last_ns = drive->now_ns;
         if (drive->driver != turn)
             return HAUL_CLOSED;
     } while (result == 0 && drive->now_ns < end_ns);
@@ -286,7 +296,7 @@ static int spin(struct haul_drive *drive, uint64_t turn, uint64_t deadline_ns)
         drive->spin_score = HAUL_MIN(drive->spin_score + 8u, (unsigned)SPIN_SCORE_MAX);
     else
         drive->spin_score -= HAUL_MIN(drive->spin_score, 8u);
-    if (involuntary_switches() != switches) {
+    if (is_crowded(drive, gap_ns > PREEMPTED_NS)) {
         drive->spin_backoff_ns =
             HAUL_MIN(HAUL_MAX(drive->spin_backoff_ns * 2, (uint64_t)HAUL_NS_PER_MS),
                      (uint64_t)100 * HAUL_NS_PER_MS);
@@ -432,43 +442,60 @@ int haul_drive_wait(struct haul_drive *drive, bool (*ready)(void *arg), void *ar
 
 /* ---- The progress thread --------------------------------------------------------------------- */
 
-static void thread_drives(struct haul_drive *drive)
+static bool nobody_drives(struct haul_drive *drive)
 {
-    uint64_t turn = begin_turn(drive, true);
-    while (drive->driver == turn && !drive->thread_stop)
-        pass(drive, turn, sleep_ns(drive, UINT64_MAX));
-    end_turn(drive, turn);
+    return drive->driver == 0 && haul_now_ns() >= drive->left_ns + GRACE_NS;
 }
 
-/* Looks every grace whether somebody drives; once a turn lasts, sleeps until it ends. */
-static void thread_watches(struct haul_drive *drive, unsigned *graces)
+static void thread_drives(struct haul_drive *drive)
 {
-    uint64_t turn = drive->turns;
-    drive->thread_asleep = *graces >= GRACES_BEFORE_SLEEP && drive->driver != 0;
-    struct timespec grace = {.tv_nsec = (long)GRACE_NS};
+    haul_drive_enter(drive);
+    if (nobody_drives(drive) && !drive->thread_stop) {
+        uint64_t turn = begin_turn(drive, true);
+        while (drive->driver == turn && !drive->thread_stop)
+            pass(drive, turn, sleep_ns(drive, UINT64_MAX));
+        end_turn(drive, turn);
+    }
+    haul_drive_leave(drive);
+}
+
+/* Whether it may sleep until the end of this turn, whose driver will wake it. */
+static bool sleeps_through(struct haul_drive *drive, uint64_t turn)
+{
+    haul_drive_enter(drive);
+    drive->thread_asleep = drive->driver == turn && !drive->thread_stop;
+    bool asleep = drive->thread_asleep;
+    haul_drive_leave(drive);
+    return asleep;
+}
+
+/* Looks now and then whether somebody drives; once a turn lasts, sleeps until it ends. It looks
+ * without the lock, and less often while turns follow each other: each look may take the CPU from
+ * who drives. */
+static void thread_watches(struct haul_drive *drive, unsigned *graces, uint64_t *pause_ns)
+{
+    uint64_t turn = drive->turns, value;
+    bool asleep = *graces >= GRACES_BEFORE_SLEEP && sleeps_through(drive, turn);
+    struct timespec pause = {.tv_nsec = (long)*pause_ns};
     struct pollfd poll_fd = {.fd = drive->thread_fd, .events = POLLIN};
-    const struct timespec *limit = drive->thread_asleep ? NULL : &grace;
-    pthread_mutex_unlock(&drive->lock);
-    ppoll(&poll_fd, 1, limit, NULL);
-    pthread_mutex_lock(&drive->lock);
-    drive->thread_asleep = false;
-    uint64_t value;
-    (void)!read(drive->thread_fd, &value, sizeof value);
-    *graces = turn == drive->turns ? *graces + 1 : 0;
+    if (ppoll(&poll_fd, 1, asleep ? NULL : &pause, NULL) > 0)
+        (void)!read(drive->thread_fd, &value, sizeof value);
+    bool same = turn == drive->turns;
+    *graces = same ? *graces + 1 : 0;
+    *pause_ns = same ? GRACE_NS : HAUL_MIN(*pause_ns * 2, PAUSE_MAX_NS);
 }
 
 static void *thread_main(void *arg)
 {
     struct haul_drive *drive = arg;
     unsigned graces = 0;
-    pthread_mutex_lock(&drive->lock);
+    uint64_t pause_ns = GRACE_NS;
     while (!drive->thread_stop) {
-        if (drive->driver == 0 && haul_now_ns() >= drive->left_ns + GRACE_NS)
+        if (nobody_drives(drive))
             thread_drives(drive);
         else
-            thread_watches(drive, &graces);
+            thread_watches(drive, &graces, &pause_ns);
     }
-    pthread_mutex_unlock(&drive->lock);
     return NULL;
 }
 

@@ -24,9 +24,10 @@ struct haul_drive {
     int wake_fd; /* eventfd in the epoll set: ends the driver's sleep */
     struct haul_drive_work work;
 
-    uint64_t driver;       /* the driving turn, 0: nobody drives */
-    uint64_t turns;        /* turns begun so far */
-    uint64_t left_ns;      /* when the last driver left */
+    /* The progress thread looks at these three without the lock. */
+    atomic_uint_fast64_t driver;  /* the driving turn, 0: nobody drives */
+    atomic_uint_fast64_t turns;   /* turns begun so far */
+    atomic_uint_fast64_t left_ns; /* when the last driver left */
     bool asleep;           /* the driver is in its sleep, without the lock */
     bool driver_is_thread; /* the progress thread drives: a waiter may take over at any time */
     bool changed; /* something a waiter may wait for has happened since waiters were told */
@@ -40,7 +41,7 @@ struct haul_drive {
     pthread_t thread; /* drives when nobody has for a while */
     bool thread_runs;
     bool thread_asleep; /* without time limit: a leaving driver must wake it */
-    bool thread_stop;
+    atomic_bool thread_stop;
     int thread_fd; /* eventfd */
 
     uint64_t now_ns;        /* the clock, as the last pass read it */
@@ -50,6 +51,7 @@ struct haul_drive {
     /* Spinning before a sleep; see spin() */
     uint64_t spin_max_ns;
     unsigned spin_score;
+    unsigned spin_crowding;
     uint64_t spin_not_before_ns;
     uint64_t spin_backoff_ns;
 };

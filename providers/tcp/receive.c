@@ -27,7 +27,7 @@
 
 enum {
     RECEIVE_BUDGET = 1 << 20, /* and the most that one read asks for: small reads cost more */
-    HEADER_READ_MIN = 8 << 10,
+    HEADER_READ_MIN = 512,
     LOOKAHEAD_BYTES = 64,
     SEGMENTS_MAX = 16,
     HEADER_KEPT_MAX = 4 << 10, /* a larger header buffer is freed after use */
