@@ -28,7 +28,7 @@ struct haul_drive {
     atomic_uint_fast64_t driver;  /* the driving turn, 0: nobody drives */
     atomic_uint_fast64_t turns;   /* turns begun so far */
     atomic_uint_fast64_t left_ns; /* when the last driver left */
-    bool asleep;           /* the driver is in its sleep, without the lock */
+    bool asleep;                  /* the driver is in its sleep, without the lock */
     bool driver_is_thread; /* the progress thread drives: a waiter may take over at any time */
     bool changed; /* something a waiter may wait for has happened since waiters were told */
     bool closed;  /* waits end with HAUL_CLOSED */
