@@ -88,7 +88,7 @@ int haul_batch_create(struct haul_context *context, const struct haul_dict *row,
     struct haul_engine *engine = haul_context_engine(context);
     if (rows == 0)
         return haul_fail(HAUL_INVALID, "a batch has at least one row");
-    int err = haul_engine_enter(engine);
+    int err = haul_context_enter(context);
     if (err)
         return err;
     struct haul_batch *batch = calloc(1, sizeof *batch);

@@ -32,6 +32,16 @@ int haul_open(struct haul_context **context, const struct haul_options *options)
     return 0;
 }
 
+int haul_context_enter(const struct haul_context *context)
+{
+    struct haul_engine *engine = context->engine;
+    int err = haul_engine_enter(engine);
+    if (err || !engine->closing)
+        return err;
+    haul_engine_leave(engine);
+    return haul_fail(HAUL_CLOSED, "the context was closed");
+}
+
 /* How long closing waits for small replies to be handed over, and then for last frames to arrive.
  */
 #define REPLIES_NS ((int64_t)HAUL_NS_PER_S)
@@ -66,15 +76,12 @@ static bool transports_are_quiet(void *arg)
     return true;
 }
 
-void haul_close(struct haul_context *context)
+void haul_context_shutdown(struct haul_context *context)
 {
-    if (!context)
-        return;
     struct haul_engine *engine = context->engine;
-    free(context);
-    if (engine->inherited)
+    if (haul_context_enter(context))
         return;
-    haul_drive_enter(&engine->drive);
+    engine->closing = true;
     haul_drive_wait(&engine->drive, nothing_is_on_its_way, engine, haul_deadline_ns(REPLIES_NS));
     while (!haul_list_empty(&engine->servers))
         haul_server_shut(HAUL_LIST_FIRST(&engine->servers, struct haul_server, node));
@@ -89,25 +96,55 @@ void haul_close(struct haul_context *context)
     haul_drive_close(&engine->drive);
     haul_drive_leave(&engine->drive);
     haul_engine_shutdown(engine);
-    haul_engine_release(engine);
+}
+
+void haul_close(struct haul_context *context)
+{
+    if (!context)
+        return;
+    struct haul_engine *engine = context->engine;
+    haul_context_shutdown(context);
+    free(context);
+    if (!engine->inherited)
+        haul_engine_release(engine);
+}
+
+static int level_fd(struct haul_context *context, struct haul_level *level)
+{
+    struct haul_engine *engine = context->engine;
+    int fd = haul_context_enter(context);
+    if (fd)
+        return fd;
+    fd = haul_level_fd(level, false);
+    haul_engine_changed(engine); /* settled() raises it */
+    haul_engine_leave(engine);
+    return fd;
 }
 
 int haul_context_fd(struct haul_context *context)
 {
+    return level_fd(context, &context->engine->any_level);
+}
+
+int haul_context_ops_fd(struct haul_context *context)
+{
+    return level_fd(context, &context->engine->ops_level);
+}
+
+void haul_context_interrupt(struct haul_context *context, bool (*interrupted)(void *arg), void *arg)
+{
     struct haul_engine *engine = context->engine;
-    int err = haul_engine_enter(engine);
-    if (err)
-        return err;
-    int fd = haul_engine_user_fd(engine);
+    if (haul_context_enter(context))
+        return;
+    haul_drive_interrupt(&engine->drive, interrupted, arg);
     haul_engine_leave(engine);
-    return fd;
 }
 
 void haul_context_stats(struct haul_context *context, struct haul_stats *stats)
 {
     struct haul_engine *engine = context->engine;
     *stats = (struct haul_stats){0};
-    if (haul_engine_enter(engine))
+    if (haul_context_enter(context))
         return;
     *stats = engine->stats;
     stats->pool_bytes =

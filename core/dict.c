@@ -60,6 +60,7 @@ static int make_entry(const struct haul_array *array, struct haul_dict_entry **m
         memcpy(entry->shape, array->shape, array->ndim * sizeof *array->shape);
     entry->array = checked;
     entry->array.key = text;
+    entry->array.flags &= ~(uint32_t)HAUL_SHARED; /* of where it was received, not of its bytes */
     entry->array.description = description_bytes ? text + key_bytes : NULL;
     entry->array.shape = entry->shape;
     *made = entry;
@@ -169,6 +170,13 @@ int haul_dict_put(struct haul_dict *dict, const char *key, enum haul_dtype dtype
     return haul_dict_put_array(dict, &array);
 }
 
+static bool lies_in(const struct haul_array *array, const struct haul_block *block)
+{
+    uintptr_t start = (uintptr_t)array->data, base = (uintptr_t)block->data;
+    return start >= base && start - base <= block->bytes &&
+           array->nbytes <= block->bytes - (start - base);
+}
+
 int haul_dict_put_array(struct haul_dict *dict, const struct haul_array *array)
 {
     struct haul_dict_entry *entry;
@@ -181,6 +189,34 @@ int haul_dict_put_array(struct haul_dict *dict, const struct haul_array *array)
         return err;
     }
     err = add_entry(dict, entry);
+    haul_engine_leave(dict->engine);
+    return err;
+}
+
+int haul_dict_put_block(struct haul_dict *dict, const struct haul_array *array,
+                        struct haul_block *block)
+{
+    struct haul_dict_entry *entry;
+    int err = make_entry(array, &entry);
+    if (err)
+        return err;
+    err = haul_engine_enter(dict->engine);
+    if (err) {
+        haul_dict_entry_free(entry);
+        return err;
+    }
+    if (!lies_in(&entry->array, block)) {
+        err = haul_fail(HAUL_INVALID, "%s: its bytes do not lie in the block", entry->array.key);
+    } else if (haul_block_pool(block) != dict->engine->offers) {
+        err = haul_fail(HAUL_INVALID, "%s: the block was made from another context than the dict",
+                        entry->array.key);
+    }
+    if (err) {
+        haul_dict_entry_free(entry);
+    } else {
+        entry->block = haul_block_retain(block);
+        err = add_entry(dict, entry);
+    }
     haul_engine_leave(dict->engine);
     return err;
 }
@@ -206,10 +242,7 @@ int haul_dict_alloc_array(struct haul_dict *dict, struct haul_array *array)
         haul_dict_entry_free(entry);
         return err;
     }
-    err =
-        dict->engine->drive.closed
-            ? haul_fail(HAUL_CLOSED, "%s: the context of the dict was closed", array->key)
-            : haul_pool_alloc(dict->engine->offers, (size_t)entry->array.nbytes, 0, &entry->block);
+    err = haul_engine_alloc(dict->engine, (size_t)entry->array.nbytes, &entry->block);
     if (err) {
         haul_dict_entry_free(entry);
     } else {
@@ -236,7 +269,7 @@ int haul_dict_give(struct haul_dict *dict, const char *key)
     if (!entry)
         err = haul_fail(HAUL_NOT_FOUND, "the dict has no array \"%s\"", key);
     else if (!err && !entry->block)
-        err = haul_fail(HAUL_INVALID, "%s: only arrays of haul_dict_alloc() can be given", key);
+        err = haul_fail(HAUL_INVALID, "%s: only arrays in pool memory can be given", key);
     else if (!err)
         entry->give = true;
     haul_engine_leave(dict->engine);

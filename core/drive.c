@@ -30,6 +30,8 @@
 #include <unistd.h>
 
 enum { EVENTS_PER_PASS = 64, AGAIN = 1 };
+/* How often a thread that waits asks whether it is interrupted. */
+#define ASK_NS (100 * (uint64_t)HAUL_NS_PER_MS)
 /* Nobody drove for this long: the progress thread does. */
 #define GRACE_NS (2 * (uint64_t)HAUL_NS_PER_MS)
 #define PAUSE_MAX_NS (8 * GRACE_NS)
@@ -424,20 +426,44 @@ static int sleep_until_told(struct haul_drive *drive, bool (*ready)(void *arg), 
     return interrupted ? HAUL_INTERRUPTED : HAUL_TIMEOUT;
 }
 
+/* Without the lock, and not driving: the answer may take as long as it likes. */
+static bool is_interrupted(struct haul_drive *drive)
+{
+    bool (*interrupted)(void *arg) = drive->interrupted;
+    void *arg = drive->interrupted_arg;
+    haul_drive_leave(drive);
+    bool answer = interrupted(arg);
+    haul_drive_enter(drive);
+    return answer;
+}
+
 int haul_drive_wait(struct haul_drive *drive, bool (*ready)(void *arg), void *arg,
                     uint64_t deadline_ns)
 {
+    uint64_t ask_ns = drive->interrupted ? haul_now_ns() + ASK_NS : UINT64_MAX;
     for (;;) {
         if (ready(arg))
             return 0;
         if (drive->closed)
             return HAUL_CLOSED;
         bool driven = drive->driver != 0 && !drive->driver_is_thread;
-        int result = driven ? sleep_until_told(drive, ready, arg, deadline_ns)
-                            : drive_until(drive, ready, arg, deadline_ns);
+        uint64_t until_ns = HAUL_MIN(deadline_ns, ask_ns);
+        int result = driven ? sleep_until_told(drive, ready, arg, until_ns)
+                            : drive_until(drive, ready, arg, until_ns);
+        bool asks = result == HAUL_INTERRUPTED || (result == HAUL_TIMEOUT && ask_ns < deadline_ns);
+        if (asks && drive->interrupted) {
+            result = is_interrupted(drive) ? HAUL_INTERRUPTED : AGAIN;
+            ask_ns = haul_now_ns() + ASK_NS;
+        }
         if (result != AGAIN)
             return result;
     }
+}
+
+void haul_drive_interrupt(struct haul_drive *drive, bool (*interrupted)(void *arg), void *arg)
+{
+    drive->interrupted = interrupted;
+    drive->interrupted_arg = arg;
 }
 
 /* ---- The progress thread --------------------------------------------------------------------- */

@@ -33,6 +33,9 @@ struct haul_drive {
     bool changed; /* something a waiter may wait for has happened since waiters were told */
     bool closed;  /* waits end with HAUL_CLOSED */
 
+    bool (*interrupted)(void *arg); /* asked by threads that wait, see haul_context_interrupt() */
+    void *interrupted_arg;
+
     struct haul_list waiters;      /* threads that sleep while another drives */
     struct haul_list idle_waiters; /* their reusable descriptors */
     struct haul_list watches;
@@ -76,6 +79,8 @@ void haul_drive_leave(struct haul_drive *drive);
  * HAUL_CLOSED. */
 int haul_drive_wait(struct haul_drive *drive, bool (*ready)(void *arg), void *arg,
                     uint64_t deadline_ns);
+/* Who decides whether a wait is interrupted, see haul_context_interrupt(). Under the lock. */
+void haul_drive_interrupt(struct haul_drive *drive, bool (*interrupted)(void *arg), void *arg);
 /* Ends the driver's sleep. Any thread, with or without the lock. */
 void haul_drive_wake(struct haul_drive *drive);
 

@@ -102,9 +102,9 @@ static int check_shape(const struct haul_array *array)
         return invalid(array, "%" PRIu32 " axes are more than %d", array->ndim, HAUL_NDIM_MAX);
     if (array->ndim > 0 && !array->shape)
         return invalid(array, "it has %" PRIu32 " axes, but no shape", array->ndim);
-    if (array->flags & ~(uint32_t)HAUL_FORTRAN)
+    if (array->flags & ~(uint32_t)(HAUL_FORTRAN | HAUL_SHARED))
         return invalid(array, "its flags 0x%" PRIx32 " are unknown",
-                       array->flags & ~(uint32_t)HAUL_FORTRAN);
+                       array->flags & ~(uint32_t)(HAUL_FORTRAN | HAUL_SHARED));
     return 0;
 }
 
@@ -135,7 +135,7 @@ int haul_array_check(struct haul_array *array)
 bool haul_array_same_type(const struct haul_array *a, const struct haul_array *b)
 {
     if (a->dtype != b->dtype || a->itemsize != b->itemsize || a->ndim != b->ndim ||
-        a->flags != b->flags)
+        (a->flags ^ b->flags) & HAUL_FORTRAN)
         return false;
     if (a->dtype == HAUL_OTHER && strcmp(a->description, b->description) != 0)
         return false;

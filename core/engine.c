@@ -4,7 +4,6 @@
 
 #include <errno.h>
 #include <stdlib.h>
-#include <sys/eventfd.h>
 #include <sys/random.h>
 #include <unistd.h>
 
@@ -32,16 +31,26 @@ static void after_fork_in_parent(void)
     pthread_mutex_unlock(&registry_lock);
 }
 
+static void close_levels(struct haul_engine *engine)
+{
+    haul_level_close(&engine->any_level);
+    haul_level_close(&engine->ops_level);
+    HAUL_LIST_EACH(&engine->servers, server)
+    haul_level_close(&HAUL_CONTAINER_OF(server, struct haul_server, node)->inbox.level);
+    HAUL_LIST_EACH(&engine->peers, peer)
+    haul_level_close(&HAUL_CONTAINER_OF(peer, struct haul_peer, node)->inbox.level);
+}
+
 static void after_fork_in_child(void)
 {
     haul_plugins_unlock();
+    haul_pools_forked();
     while (!haul_list_empty(&registry)) {
         struct haul_engine *engine =
             HAUL_CONTAINER_OF(haul_list_pop(&registry), struct haul_engine, registered);
         engine->inherited = true;
         haul_drive_forked(&engine->drive);
-        if (engine->user_fd >= 0)
-            close(engine->user_fd);
+        close_levels(engine);
         pthread_mutex_unlock(&engine->drive.lock);
     }
     pthread_mutex_unlock(&registry_lock);
@@ -164,19 +173,12 @@ static uint64_t deadline_ns(void *arg)
     return until;
 }
 
-/* The user's descriptor is readable as long as there is something to collect. */
 static void settled(void *arg)
 {
     struct haul_engine *engine = arg;
-    bool set = engine->queued_messages > 0 || engine->finished_ops > 0;
-    if (engine->user_fd < 0 || set == engine->user_fd_set)
-        return;
-    uint64_t value = 1;
-    engine->user_fd_set = set;
-    if (set)
-        (void)!write(engine->user_fd, &value, sizeof value);
-    else
-        (void)!read(engine->user_fd, &value, sizeof value);
+    bool ops = engine->finished_ops > 0 || engine->closing;
+    haul_level_set(&engine->any_level, engine->queued_messages > 0 || ops);
+    haul_level_set(&engine->ops_level, ops);
 }
 
 void haul_engine_timer(struct haul_engine *engine, uint64_t when_ns)
@@ -271,7 +273,7 @@ int haul_engine_create(struct haul_options *options, struct haul_engine **engine
     }
     atomic_init(&made->references, 1);
     made->options = options;
-    made->user_fd = -1;
+    made->any_level = made->ops_level = haul_level_none();
     made->timer_ns = UINT64_MAX;
     made->fetch_width = 1;
     init_lists(made);
@@ -320,6 +322,8 @@ void haul_engine_release(struct haul_engine *engine)
         haul_message_destroy(
             HAUL_CONTAINER_OF(haul_list_pop(&engine->free_messages), struct haul_message, node));
     haul_fetch_free_reads(engine);
+    haul_level_close(&engine->any_level);
+    haul_level_close(&engine->ops_level);
     haul_transports_close(engine); /* not before the last lent frame is back */
     if (engine->drive_ready)
         haul_drive_destroy(&engine->drive);
@@ -342,9 +346,7 @@ void haul_engine_shutdown(struct haul_engine *engine)
         haul_block_release(engine->nonce_block);
     if (engine->offers)
         haul_pool_release(engine->offers);
-    if (engine->user_fd >= 0)
-        close(engine->user_fd);
-    engine->user_fd = -1; /* a thread may be in the last pass of its wait */
+    settled(engine); /* readable: collecting says that it is closed */
     haul_drive_leave(&engine->drive);
 }
 
@@ -363,13 +365,9 @@ void haul_engine_leave(struct haul_engine *engine)
     haul_drive_leave(&engine->drive);
 }
 
-int haul_engine_user_fd(struct haul_engine *engine)
+int haul_engine_alloc(struct haul_engine *engine, size_t bytes, struct haul_block **block)
 {
-    if (engine->user_fd < 0) {
-        engine->user_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-        engine->user_fd_set = false;
-        haul_engine_changed(engine);
-    }
-    return engine->user_fd >= 0 ? engine->user_fd
-                                : haul_fail(HAUL_SYSTEM, "eventfd: %s", strerror(errno));
+    if (engine->drive.closed)
+        return haul_fail(HAUL_CLOSED, "the context was closed");
+    return haul_pool_alloc(engine->offers, bytes, 0, block);
 }

@@ -14,6 +14,7 @@
 #include "config.h"
 #include "drive.h"
 #include "error.h"
+#include "level.h"
 #include "log.h"
 #include "pool.h"
 #include "util.h"
@@ -57,6 +58,7 @@ struct haul_engine {
     atomic_uint references;
     struct haul_list registered; /* in the list that the fork handler walks */
     bool inherited;              /* we are in a child of the process that made it */
+    bool closing;                /* haul_context_shutdown() has begun */
 
     struct haul_options *options;
     struct haul_config config;
@@ -102,10 +104,10 @@ struct haul_engine {
     struct haul_list free_ops, free_messages;
     unsigned free_op_count, free_message_count;
 
-    int user_fd; /* haul_context_fd(), -1 until it is asked for */
-    bool user_fd_set;
-    size_t queued_messages; /* in all inboxes */
-    size_t finished_ops;    /* of the async calls, not collected yet */
+    size_t queued_messages;      /* in all inboxes */
+    size_t finished_ops;         /* of the async calls, not collected yet */
+    struct haul_level any_level; /* one of the two is not 0 */
+    struct haul_level ops_level; /* finished_ops is not 0 */
 };
 
 /* Where the received messages of a server, or of a peer made by haul_connect(), go. */
@@ -121,6 +123,7 @@ struct haul_inbox {
     struct haul_list unplaced;     /* offered messages that wait for a destination */
     enum haul_placement placement;
     bool closed;
+    struct haul_level level; /* a message waits to be received, or it is closed */
 };
 
 /* Memory named to a receive: `rows` rows of arrays. A destination dict is one of 1 row. */
@@ -350,7 +353,8 @@ static inline void haul_engine_changed(struct haul_engine *engine)
 /* The timers are due at `when_ns` at the latest. */
 void haul_engine_timer(struct haul_engine *engine, uint64_t when_ns);
 
-int haul_engine_user_fd(struct haul_engine *engine);
+/* Memory that peers may read, for a user. Under the lock. Errors: see haul_block_alloc(). */
+int haul_engine_alloc(struct haul_engine *engine, size_t bytes, struct haul_block **block);
 
 /* ---- plugin.c ----------------------------------------------------------------------------------
  */
@@ -492,6 +496,10 @@ void haul_inbox_append(struct haul_inbox *inbox, struct haul_message *message);
  */
 int haul_inbox_receive(struct haul_engine *engine, struct haul_inbox *inbox, int64_t timeout_ns,
                        struct haul_message **message);
+/* Takes the first of its messages, which there must be. */
+struct haul_message *haul_inbox_pop(struct haul_engine *engine, struct haul_inbox *inbox);
+/* The user's descriptor of an inbox, or a negative error. Takes the lock. */
+int haul_inbox_fd(struct haul_engine *engine, struct haul_inbox *inbox);
 /* Drops what nobody will receive any more. */
 void haul_inbox_close(struct haul_engine *engine, struct haul_inbox *inbox);
 
@@ -565,6 +573,8 @@ static inline struct haul_engine *haul_context_engine(const struct haul_context 
 {
     return context->engine;
 }
+/* As haul_engine_enter(); HAUL_CLOSED from haul_context_shutdown() on. */
+int haul_context_enter(const struct haul_context *context);
 /* All three under the lock. shut ends listening and the server's peers. */
 void haul_server_shut(struct haul_server *server);
 void haul_server_retain(struct haul_server *server);

@@ -143,8 +143,8 @@ static void deliver(struct haul_message *message)
     haul_inbox_append(inbox, message);
     if (inbox->placement == HAUL_PLACE_NAMED)
         haul_destination_fill(message->engine, inbox); /* acknowledged when it has fitted */
-    else
-        haul_inbound_acknowledge(message);
+    else if (inbox->placement == HAUL_PLACE_POOL || !message->link->server)
+        haul_inbound_acknowledge(message); /* else when it is received: it may be refused then */
 }
 
 static void deliver_in_order(struct haul_link *link)

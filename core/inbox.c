@@ -8,19 +8,40 @@ void haul_inbox_init(struct haul_inbox *inbox)
     haul_list_init(&inbox->messages);
     haul_list_init(&inbox->destinations);
     haul_list_init(&inbox->unplaced);
-}
-
-void haul_inbox_append(struct haul_inbox *inbox, struct haul_message *message)
-{
-    haul_list_append(&inbox->messages, &message->node);
-    message->engine->queued_messages++;
-    haul_engine_changed(message->engine);
+    inbox->level = haul_level_none();
 }
 
 static bool has_message(void *arg)
 {
     struct haul_inbox *inbox = arg;
     return inbox->closed || !haul_list_empty(&inbox->messages);
+}
+
+void haul_inbox_append(struct haul_inbox *inbox, struct haul_message *message)
+{
+    haul_list_append(&inbox->messages, &message->node);
+    message->engine->queued_messages++;
+    haul_level_set(&inbox->level, true);
+    haul_engine_changed(message->engine);
+}
+
+struct haul_message *haul_inbox_pop(struct haul_engine *engine, struct haul_inbox *inbox)
+{
+    struct haul_list *node = haul_list_pop(&inbox->messages);
+    engine->queued_messages--;
+    haul_level_set(&inbox->level, has_message(inbox));
+    haul_engine_changed(engine);
+    return HAUL_CONTAINER_OF(node, struct haul_message, node);
+}
+
+int haul_inbox_fd(struct haul_engine *engine, struct haul_inbox *inbox)
+{
+    int fd = haul_engine_enter(engine);
+    if (fd)
+        return fd;
+    fd = haul_level_fd(&inbox->level, has_message(inbox));
+    haul_engine_leave(engine);
+    return fd;
 }
 
 int haul_inbox_receive(struct haul_engine *engine, struct haul_inbox *inbox, int64_t timeout_ns,
@@ -31,20 +52,15 @@ int haul_inbox_receive(struct haul_engine *engine, struct haul_inbox *inbox, int
         err = HAUL_CLOSED;
     if (err)
         return haul_fail_with(err, err == HAUL_TIMEOUT ? "no message came in time" : "");
-    *message = HAUL_CONTAINER_OF(haul_list_pop(&inbox->messages), struct haul_message, node);
-    engine->queued_messages--;
-    haul_engine_changed(engine);
+    *message = haul_inbox_pop(engine, inbox);
     return 0;
 }
 
 void haul_inbox_close(struct haul_engine *engine, struct haul_inbox *inbox)
 {
     inbox->closed = true;
-    while (!haul_list_empty(&inbox->messages)) {
-        struct haul_message *message =
-            HAUL_CONTAINER_OF(haul_list_pop(&inbox->messages), struct haul_message, node);
-        engine->queued_messages--;
-        haul_message_free(message);
-    }
+    while (!haul_list_empty(&inbox->messages))
+        haul_message_free(haul_inbox_pop(engine, inbox));
+    haul_level_set(&inbox->level, true); /* receiving says that it is closed */
     haul_engine_changed(engine);
 }

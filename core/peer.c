@@ -30,6 +30,7 @@ void haul_peer_unreference(struct haul_peer *peer)
     struct haul_engine *engine = peer->engine;
     if (atomic_fetch_sub(&peer->references, 1) != 1)
         return;
+    haul_level_close(&peer->inbox.level);
     if (peer->route)
         engine->transports[0].provider->channel->route_free(peer->route);
     free(peer);
@@ -130,9 +131,11 @@ int haul_connect(struct haul_context *context, const char *address, int64_t time
         err = transport->provider->channel->resolve(transport->channel, &parsed, false, &route);
     if (err)
         return err;
-    err = haul_engine_enter(engine);
-    if (err)
+    err = haul_context_enter(context);
+    if (err) {
+        transport->provider->channel->route_free(route);
         return err;
+    }
     struct haul_peer *peer = haul_peer_create(engine, parsed.text);
     if (!peer) {
         transport->provider->channel->route_free(route);
@@ -212,18 +215,31 @@ int haul_call_async(struct haul_peer *peer, struct haul_dict *dict, struct haul_
     return begin(peer, dict, HAUL_OP_CALL, op);
 }
 
+static int check_receives(const struct haul_peer *peer)
+{
+    return peer->dials
+               ? 0
+               : haul_fail(HAUL_INVALID, "%s is a server's peer: its messages come to haul_recv()",
+                           peer->address);
+}
+
 int haul_peer_recv(struct haul_peer *peer, struct haul_message **message, int64_t timeout_ns)
 {
-    if (!peer->dials)
-        return haul_fail(HAUL_INVALID, "%s is a server's peer: its messages come to haul_recv()",
-                         peer->address);
-    int err = haul_engine_enter(peer->engine);
+    int err = check_receives(peer);
+    if (!err)
+        err = haul_engine_enter(peer->engine);
     if (err)
         return err;
     haul_place_by(&peer->inbox, HAUL_PLACE_POOL);
     err = haul_inbox_receive(peer->engine, &peer->inbox, timeout_ns, message);
     haul_engine_leave(peer->engine);
     return err;
+}
+
+int haul_peer_fd(struct haul_peer *peer)
+{
+    int err = check_receives(peer);
+    return err ? err : haul_inbox_fd(peer->engine, &peer->inbox);
 }
 
 /* ---- Facts ----------------------------------------------------------------------------------- */

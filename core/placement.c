@@ -145,6 +145,7 @@ static void map_given(struct haul_message *message)
             continue;
         }
         item->array.data = (void *)(uintptr_t)data;
+        item->array.flags |= HAUL_SHARED;
         item->mapped = true;
         message->stream_received += item->array.nbytes;
         HAUL_COUNT(message->peer, bytes_mapped, item->array.nbytes);
@@ -261,6 +262,7 @@ static void occupy(struct haul_destination *destination, struct haul_message *me
             HAUL_COUNT(message->peer, bytes_copied, array->nbytes);
         }
         array->data = to;
+        array->flags &= ~(uint32_t)HAUL_SHARED;
     }
     release_block(&message->inline_block);
     release_block(&message->offered_block);
@@ -376,9 +378,7 @@ void haul_destination_fill(struct haul_engine *engine, struct haul_inbox *inbox)
 {
     struct haul_destination *destination;
     while (!haul_list_empty(&inbox->messages) && (destination = free_destination(inbox))) {
-        struct haul_message *message =
-            HAUL_CONTAINER_OF(haul_list_pop(&inbox->messages), struct haul_message, node);
-        engine->queued_messages--;
+        struct haul_message *message = haul_inbox_pop(engine, inbox);
         if (check_fit(destination, message)) {
             haul_inbound_refuse(message, HAUL_REFUSED, haul_error_detail());
         } else {
@@ -386,7 +386,6 @@ void haul_destination_fill(struct haul_engine *engine, struct haul_inbox *inbox)
             haul_destination_filled(message);
         }
     }
-    haul_engine_changed(engine);
 }
 
 void haul_destination_vacate(struct haul_message *message)

@@ -22,7 +22,12 @@ enum {
     SLAB_SIZE_COUNT = 641, /* step_of(2^64 / HAUL_SLAB_UNIT) + 1 */
 };
 
+/* Grows in each child of fork(). */
+static unsigned fork_generation;
+
 struct haul_pool {
+    unsigned generation; /* of the process that made it */
+
     /* The creator's, and one for each block in use. */
     atomic_size_t references;
 
@@ -313,6 +318,7 @@ int haul_pool_create(size_t max_bytes, const struct haul_pool_hooks *hooks, stru
     struct haul_pool *made = calloc(1, sizeof *made);
     if (!made)
         return haul_fail(HAUL_NO_MEMORY, "there is no memory for a pool");
+    made->generation = fork_generation;
     made->max_bytes = max_bytes - max_bytes % HAUL_SLAB_UNIT;
     if (hooks)
         made->hooks = *hooks;
@@ -390,6 +396,7 @@ int haul_pool_alloc(struct haul_pool *pool, size_t bytes, unsigned flags, struct
             return err;
     }
     atomic_fetch_add_explicit(&pool->references, 1, memory_order_relaxed);
+    atomic_init(&taken->block.references, 1);
     *block = &taken->block;
     return 0;
 }
@@ -402,10 +409,24 @@ static void notify_released(struct haul_pool *pool)
     pthread_rwlock_unlock(&pool->notify_lock);
 }
 
+struct haul_pool *haul_block_pool(const struct haul_block *block)
+{
+    return block->slab->pool;
+}
+
+struct haul_block *haul_block_retain(struct haul_block *block)
+{
+    atomic_fetch_add_explicit(&block->references, 1, memory_order_relaxed);
+    return block;
+}
+
 void haul_block_release(struct haul_block *block)
 {
     struct haul_slab_block *held = HAUL_CONTAINER_OF(block, struct haul_slab_block, block);
     struct haul_pool *pool = block->slab->pool;
+    if (atomic_fetch_sub_explicit(&block->references, 1, memory_order_acq_rel) > 1 ||
+        pool->generation != fork_generation)
+        return;
     pthread_mutex_lock(&pool->lock);
     struct haul_slab *unneeded = put_block(pool, held);
     pthread_mutex_unlock(&pool->lock);
@@ -421,6 +442,11 @@ void haul_pool_notify(struct haul_pool *pool, void (*released)(void *arg), void 
     pool->notify = released;
     pool->notify_arg = arg;
     pthread_rwlock_unlock(&pool->notify_lock);
+}
+
+void haul_pools_forked(void)
+{
+    fork_generation++;
 }
 
 static size_t read_locked(struct haul_pool *pool, const size_t *counter)

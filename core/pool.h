@@ -11,7 +11,8 @@
 #ifndef HAUL_CORE_POOL_H
 #define HAUL_CORE_POOL_H
 
-#include <haul/error.h>
+#include <haul/block.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 
@@ -20,8 +21,10 @@ enum { HAUL_POOL_ALIGNMENT = 64, HAUL_POOL_REGIONS_MAX = 8 };
 struct haul_pool;
 struct haul_slab;
 
-/* A block; `data` has room for `bytes` (at least what was asked for). */
+/* A block; `data` has room for `bytes` (at least what was asked for). haul/block.h has what users
+ * may do with it. */
 struct haul_block {
+    atomic_uint references;
     void *data;
     size_t bytes;
     struct haul_slab *slab;
@@ -49,8 +52,10 @@ enum haul_pool_flags {
  * max_bytes). A size of 0 gives a block of the smallest class. */
 int haul_pool_alloc(struct haul_pool *pool, size_t bytes, unsigned flags,
                     struct haul_block **block);
-/* From any thread, at any time, also after the pool's creator has released it. */
-void haul_block_release(struct haul_block *block);
+struct haul_pool *haul_block_pool(const struct haul_block *block);
+/* In a child of fork(), before anything else of this file: blocks of the parent's pools are not
+ * given back any more, because a thread of the parent's may have held a pool's lock. */
+void haul_pools_forked(void);
 /* Called after each release that made memory free (from the releasing thread, no lock held), so
  * that who waits for memory can try again. NULL: not any more. */
 void haul_pool_notify(struct haul_pool *pool, void (*released)(void *arg), void *arg);

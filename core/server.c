@@ -27,6 +27,7 @@ void haul_server_retain(struct haul_server *server)
 
 static void free_server(struct haul_server *server)
 {
+    haul_level_close(&server->inbox.level);
     if (server->route)
         server->transport->provider->channel->route_free(server->route);
     free(server->listener);
@@ -58,7 +59,7 @@ int haul_listen(struct haul_context *context, const char *address, struct haul_s
     const struct haul_channel_ops *channel = made->transport->provider->channel;
     err = channel->resolve(made->transport->channel, &parsed, true, &made->route);
     if (!err)
-        err = haul_engine_enter(engine);
+        err = haul_context_enter(context);
     if (err) {
         free_server(made);
         return err;
@@ -118,6 +119,16 @@ void haul_server_release(struct haul_server *server)
     haul_engine_release(engine);
 }
 
+void haul_server_shutdown(struct haul_server *server)
+{
+    struct haul_engine *engine = server->engine;
+    if (haul_engine_enter(engine))
+        return;
+    haul_server_shut(server);
+    haul_links_reap(engine);
+    haul_engine_leave(engine);
+}
+
 void haul_server_close(struct haul_server *server)
 {
     if (!server || server->engine->inherited)
@@ -130,6 +141,11 @@ void haul_server_close(struct haul_server *server)
     haul_server_release(server);
     haul_drive_leave(&engine->drive);
     haul_engine_release(engine);
+}
+
+int haul_server_fd(struct haul_server *server)
+{
+    return haul_inbox_fd(server->engine, &server->inbox);
 }
 
 size_t haul_server_peers(struct haul_server *server, struct haul_peer **peers, size_t max)

@@ -62,16 +62,29 @@ HAUL_API void haul_providers_each(struct haul_options *options,
  * loadable, another ABI), HAUL_NO_MEMORY, HAUL_SYSTEM. */
 HAUL_API int haul_open(struct haul_context **context, const struct haul_options *options);
 
-/* Closes it: servers and peers are closed, their ops fail with HAUL_CLOSED, waits in other threads
- * end with HAUL_CLOSED. Bounded: at most 2 s, to hand over what is on its way out. The handles of
- * servers, peers, ops and batches made from it stay to be released by their owners. */
+/* Ends what it does: servers and peers are closed, their ops fail with HAUL_CLOSED, waits in other
+ * threads end with HAUL_CLOSED. Bounded: at most 2 s, to hand over what is on its way out. The
+ * handles of servers, peers, ops and batches made from it stay to be released by their owners. */
+HAUL_API void haul_context_shutdown(struct haul_context *context);
+/* The same, and the end of the handle: no other thread may begin a call with it. */
 HAUL_API void haul_close(struct haul_context *context);
 
-/* A descriptor for poll/select/epoll: readable (level-triggered) as long as a message waits to be
- * received or a finished op of haul_send_async(), haul_call_async() or haul_reply_async() has not
- * been waited for, tested or released. Never read from it or close it. Belongs to the context.
- * Returns the descriptor or a negative error (HAUL_SYSTEM, HAUL_FORKED). */
+/* A descriptor for poll/select/epoll: readable (level-triggered) as long as the context is shut
+ * down, a message waits to be received or a finished op of haul_send_async(), haul_call_async() or
+ * haul_reply_async() has not been waited for, tested or released. Never read from it or close it.
+ * Belongs to the context. Returns the descriptor or a negative error (HAUL_SYSTEM, HAUL_FORKED). */
 HAUL_API int haul_context_fd(struct haul_context *context);
+/* The same for finished ops alone; for messages alone there are haul_server_fd() and
+ * haul_peer_fd(). For event loops that do not always want the next message: what nobody collects
+ * keeps haul_context_fd() readable. */
+HAUL_API int haul_context_ops_fd(struct haul_context *context);
+
+/* For languages whose signal handlers run between their statements: from now on no signal ends a
+ * wait by itself. Instead each thread that waits calls `interrupted` when a signal has come, and
+ * about ten times a second, with no lock of haul held; true ends its wait with HAUL_INTERRUPTED. It
+ * may call haul. NULL: as before. */
+HAUL_API void haul_context_interrupt(struct haul_context *context, bool (*interrupted)(void *arg),
+                                     void *arg);
 
 /* Log lines go to standard error by default (level: setting "log": error, warning, info, debug).
  * `sink` NULL restores that. Process-wide. The sink is called from any thread, must not call haul.

@@ -3,7 +3,7 @@
 #ifndef HAUL_DICT_H
 #define HAUL_DICT_H
 
-#include <haul/context.h>
+#include <haul/block.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -40,6 +40,7 @@ enum {
 /* haul_array.flags */
 enum {
     HAUL_FORTRAN = 1, /* the bytes are in column-major order (first axis fastest) */
+    HAUL_SHARED = 2,  /* received: in memory that the sender gave and may still see; do not write */
 };
 
 /* An array: a name, a type, a shape and contiguous little-endian bytes. */
@@ -53,7 +54,7 @@ struct haul_array {
     uint32_t dtype;    /* enum haul_dtype */
     uint32_t itemsize; /* bytes of an element; > 0 */
     uint32_t ndim;     /* 0 (a scalar) to HAUL_NDIM_MAX */
-    uint32_t flags;    /* HAUL_FORTRAN */
+    uint32_t flags;    /* HAUL_FORTRAN, HAUL_SHARED */
 };
 
 /* Bytes of an element; 0 for HAUL_OTHER and for what is no dtype. */
@@ -86,6 +87,12 @@ HAUL_API int haul_dict_alloc(struct haul_dict *dict, const char *key, enum haul_
                              uint32_t ndim, const uint64_t *shape, void **data);
 /* The same from an array whose data and nbytes are filled in on success. */
 HAUL_API int haul_dict_alloc_array(struct haul_dict *dict, struct haul_array *array);
+
+/* As haul_dict_put_array() for an array whose bytes lie in a block of this context's pool. The
+ * dict, and what is sent of it, has a reference to the block of its own. Errors: HAUL_INVALID (they
+ * do not lie in it, or it is of another context). */
+HAUL_API int haul_dict_put_block(struct haul_dict *dict, const struct haul_array *array,
+                                 struct haul_block *block);
 
 /* Gives an array from haul_dict_alloc() with the next send: when that send starts the array leaves
  * the dict, and its memory goes back to the pool when the receiver has released it (in place on

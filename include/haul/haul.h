@@ -12,6 +12,7 @@
 #define HAUL_VERSION_PATCH 0
 
 #include <haul/batch.h>
+#include <haul/block.h>
 #include <haul/context.h>
 #include <haul/dict.h>
 #include <haul/error.h>

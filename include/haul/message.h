@@ -10,7 +10,7 @@ extern "C" {
 #endif
 
 /* The arrays live until the message is released; they may outlive server and context. Reading is
- * free for any thread; they may be written too unless they are lent (shared memory). */
+ * free for any thread; they may be written too, except those with HAUL_SHARED. */
 
 HAUL_API size_t haul_message_count(const struct haul_message *message);
 /* The i-th array in the sender's order, or NULL. */

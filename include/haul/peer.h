@@ -41,6 +41,10 @@ HAUL_API int haul_call_async(struct haul_peer *peer, struct haul_dict *dict, str
 HAUL_API int haul_peer_recv(struct haul_peer *peer, struct haul_message **message,
                             int64_t timeout_ns);
 
+/* A descriptor that is readable as long as a message waits for haul_peer_recv(), or the peer is
+ * closed; as haul_context_fd() otherwise. */
+HAUL_API int haul_peer_fd(struct haul_peer *peer);
+
 /* A number that no other peer of the context has, now or later; a peer that reconnects to a server
  * is a new peer there. */
 HAUL_API uint64_t haul_peer_id(const struct haul_peer *peer);

@@ -30,12 +30,18 @@ HAUL_API int haul_recv(struct haul_server *server, struct haul_message **message
 HAUL_API int haul_recv_into(struct haul_server *server, struct haul_dict *destination,
                             struct haul_message **message, int64_t timeout_ns);
 
+/* A descriptor that is readable as long as a message waits for haul_recv(), or the server is
+ * closed; as haul_context_fd() otherwise. */
+HAUL_API int haul_server_fd(struct haul_server *server);
+
 /* The peers connected now: fills at most `max`, each with a reference for haul_peer_release();
  * returns how many there are. */
 HAUL_API size_t haul_server_peers(struct haul_server *server, struct haul_peer **peers, size_t max);
 
-/* Closes it: no new peers; its peers are disconnected; waits in other threads end with HAUL_CLOSED.
- * Messages received stay valid. */
+/* Ends it: no new peers; its peers are disconnected; waits in other threads end with HAUL_CLOSED.
+ * Messages received stay valid. Any thread, any number of times. */
+HAUL_API void haul_server_shutdown(struct haul_server *server);
+/* The same, and the end of the handle: no other thread may begin a call with it. */
 HAUL_API void haul_server_close(struct haul_server *server);
 
 #ifdef __cplusplus

@@ -176,6 +176,8 @@ static void test_fork(void **state)
     struct haul_dict *dict = dict_of(pair->client_context, "x", data, BYTES, 1);
     struct haul_op *op;
     struct haul_message *message;
+    struct haul_block *block;
+    OK(haul_block_alloc(pair->client_context, BYTES, &block));
     OK(haul_send_async(pair->peer, dict, &op));
     OK(haul_recv(pair->server, &message, WAIT_NS));
     OK(haul_op_wait(op, WAIT_NS));
@@ -193,6 +195,7 @@ static void test_fork(void **state)
         haul_message_release(message);
         haul_server_close(pair->server);
         haul_close(pair->server_context);
+        haul_block_release(block);
         bool anew = !MAY_START_THREADS_AFTER_FORK || haul_open(&own, NULL) == 0;
         if (anew && MAY_START_THREADS_AFTER_FORK)
             haul_close(own);
@@ -202,6 +205,7 @@ static void test_fork(void **state)
     assert_int_equal(waitpid(child, &status, 0), child);
     assert_true(WIFEXITED(status));
     assert_int_equal(WEXITSTATUS(status), 0);
+    haul_block_release(block);
     haul_message_release(message);
     OK(haul_send_async(pair->peer, dict, &op));
     OK(haul_recv(pair->server, &message, WAIT_NS));
@@ -278,6 +282,88 @@ static void test_descriptor(void **state)
     assert_false(readable(client_fd, 0));
     haul_op_release(op);
     haul_dict_destroy(dict);
+}
+
+/* Each says only what it is for, so that an event loop need not collect what it does not want. */
+static void test_narrow_descriptors(void **state)
+{
+    enum { WAIT_MS = 60000 };
+    struct pair *pair = *state;
+    char data[10];
+    struct haul_dict *dict = dict_of(pair->client_context, "x", data, sizeof data, 1);
+    struct haul_dict *back = dict_of(pair->server_context, "y", data, sizeof data, 1);
+    struct haul_message *message, *pushed;
+    struct haul_op *op, *push;
+    int server_fd = haul_server_fd(pair->server);
+    int peer_fd = haul_peer_fd(pair->peer);
+    int ops_fd = haul_context_ops_fd(pair->client_context);
+    assert_true(server_fd >= 0 && peer_fd >= 0 && ops_fd >= 0);
+    FAILS(HAUL_TIMEOUT, "", haul_recv(pair->server, &message, 0));
+    FAILS(HAUL_TIMEOUT, "", haul_peer_recv(pair->peer, &pushed, 0));
+    OK(haul_call_async(pair->peer, dict, &op));
+    assert_true(readable(server_fd, WAIT_MS));
+    assert_false(readable(haul_context_ops_fd(pair->server_context), 0));
+    OK(haul_recv(pair->server, &message, WAIT_NS));
+    assert_false(readable(server_fd, 0));
+    FAILS(HAUL_INVALID, "server's peer", haul_peer_fd(haul_message_peer(message)));
+    OK(haul_send_async(haul_message_peer(message), back, &push));
+    assert_true(readable(peer_fd, WAIT_MS));
+    assert_false(readable(ops_fd, 0)); /* a message is no op */
+    OK(haul_peer_recv(pair->peer, &pushed, WAIT_NS));
+    assert_false(readable(peer_fd, 0));
+    haul_message_release(pushed);
+    haul_message_release(message);
+    assert_true(readable(ops_fd, WAIT_MS));
+    assert_false(readable(peer_fd, 0));
+    FAILS(HAUL_NO_REPLY, "", haul_op_test(op));
+    assert_false(readable(ops_fd, 0));
+    OK(haul_op_wait(push, WAIT_NS));
+    haul_op_release(op);
+    haul_op_release(push);
+    haul_dict_destroy(dict);
+    haul_dict_destroy(back);
+    haul_peer_disconnect(pair->peer);
+    assert_true(readable(peer_fd, 0)); /* receiving says why */
+    FAILS(HAUL_CLOSED, "", haul_peer_recv(pair->peer, &pushed, WAIT_NS));
+}
+
+struct asked {
+    struct haul_context *context;
+    unsigned count, end_at;
+};
+
+static bool asks(void *arg)
+{
+    struct asked *asked = arg;
+    struct haul_stats stats;
+    haul_context_stats(asked->context, &stats); /* it may call haul */
+    return ++asked->count == asked->end_at;
+}
+
+/* No signal ends the wait; the answer does, for the thread that drives and for one that does not.
+ */
+static void test_interrupt_is_asked(void **state)
+{
+    struct pair *pair = *state;
+    struct haul_message *message;
+    struct sigaction action = {.sa_handler = ignore_signal, .sa_flags = SA_RESTART};
+    struct interrupter interrupter = {pthread_self(), false};
+    struct asked asked = {pair->server_context, 0, 30};
+    pthread_t thread;
+    sigaction(SIGUSR1, &action, NULL);
+    haul_context_interrupt(pair->server_context, asks, &asked);
+    FAILS(HAUL_TIMEOUT, "", haul_recv(pair->server, &message, 0));
+    pthread_create(&thread, NULL, interrupt, &interrupter);
+    assert_int_equal(haul_recv(pair->server, &message, HAUL_FOREVER), HAUL_INTERRUPTED);
+    assert_int_equal(asked.count, 30);
+    __atomic_store_n(&interrupter.stop, true, __ATOMIC_RELEASE);
+    pthread_join(thread, NULL);
+    asked = (struct asked){pair->server_context, 0, 2}; /* without signals: by time alone */
+    assert_int_equal(haul_recv(pair->server, &message, HAUL_FOREVER), HAUL_INTERRUPTED);
+    asked = (struct asked){pair->server_context, 0, 0};
+    FAILS(HAUL_TIMEOUT, "",
+          haul_recv(pair->server, &message, SHORT_NS)); /* too short to be asked */
+    haul_context_interrupt(pair->server_context, NULL, NULL);
 }
 
 struct receiver {
@@ -438,6 +524,8 @@ int main(void)
         TEST(test_fork),
         TEST(test_signals_end_waits),
         TEST(test_descriptor),
+        TEST(test_narrow_descriptors),
+        TEST(test_interrupt_is_asked),
         TEST(test_many_threads),
         TEST(test_server_restarts),
         TEST(test_clear_errors),

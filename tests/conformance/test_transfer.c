@@ -382,6 +382,59 @@ static void test_given_memory(void **state)
     haul_dict_destroy(dict);
 }
 
+/* One block, several arrays in it, sent again and again, and given while somebody holds it. */
+static void test_blocks(void **state)
+{
+    enum { ROW = 1500000, ROWS = 3, MESSAGES = 10 };
+    struct pair *pair = *state;
+    const uint64_t shape[] = {ROW};
+    struct haul_block *block;
+    struct haul_dict *dict;
+    struct haul_stats stats;
+    uint64_t registered = 0;
+    OK(haul_block_alloc(pair->client_context, ROWS * ROW, &block));
+    assert_true(haul_block_bytes(block) >= ROWS * ROW);
+    uint8_t *data = haul_block_data(block);
+    fill(data, ROWS * ROW, 5);
+    OK(haul_dict_create(pair->client_context, &dict));
+    struct haul_array array = {
+        .key = "x", .dtype = HAUL_U8, .itemsize = 1, .ndim = 1, .shape = shape, .data = data + ROW};
+    for (unsigned i = 0; i < MESSAGES; i++) {
+        struct haul_op *op;
+        struct haul_message *message;
+        OK(haul_dict_put_block(dict, &array, block));
+        if (i == MESSAGES - 1)
+            OK(haul_dict_give(dict, "x"));
+        OK(haul_send_async(pair->peer, dict, &op));
+        OK(haul_recv(pair->server, &message, WAIT_NS));
+        const struct haul_array *x = haul_message_find(message, "x");
+        assert_memory_equal(x->data, data + ROW, ROW);
+        if (i == MESSAGES - 1 && provider_is("loop") && !getenv("HAUL_LOOP_PARTS"))
+            assert_true(x->flags & HAUL_SHARED);
+        haul_message_release(message);
+        OK(haul_op_wait(op, WAIT_NS));
+        haul_op_release(op);
+        haul_context_stats(pair->client_context, &stats);
+        registered = i == 0 ? stats.registrations : registered;
+        assert_int_equal(stats.registrations, registered); /* with its slab, not with each send */
+    }
+    assert_int_equal(haul_dict_count(dict), 0);
+    assert_true(is_filled(data, ROWS * ROW, 5)); /* given, but this reference holds it */
+    array.data = data + 2 * ROW + 1;
+    array.shape = &(uint64_t){haul_block_bytes(block)};
+    FAILS(HAUL_INVALID, "do not lie in the block", haul_dict_put_block(dict, &array, block));
+    struct haul_block *foreign;
+    OK(haul_block_alloc(pair->server_context, ROW, &foreign));
+    array.data = haul_block_data(foreign);
+    array.shape = shape;
+    FAILS(HAUL_INVALID, "another context", haul_dict_put_block(dict, &array, foreign));
+    haul_block_release(foreign);
+    haul_dict_destroy(dict);
+    haul_block_release(block);
+    haul_context_stats(pair->client_context, &stats);
+    assert_in_range(stats.pool_used_bytes, 0, 1 << 20); /* it is back in the pool */
+}
+
 static void test_borrowed_memory_is_unchanged(void **state)
 {
     struct pair *pair = *state;
@@ -416,6 +469,7 @@ int main(void)
         TEST(test_order),
         TEST(test_server_sends),
         TEST(test_given_memory),
+        TEST(test_blocks),
         TEST(test_borrowed_memory_is_unchanged),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

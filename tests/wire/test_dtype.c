@@ -94,7 +94,7 @@ static void test_shapes(void **state)
     array.flags = HAUL_FORTRAN;
     assert_checks(array, 4);
     array.flags = 6;
-    assert_invalid(array, "flags 0x6");
+    assert_invalid(array, "flags 0x4");
 }
 
 static void test_keys(void **state)
