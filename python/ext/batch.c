@@ -1,0 +1,149 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Batches: arrays of rows that messages fill on arrival. haul/_batch.py has the class for users;
+ * this is its C batch, of one context. Its arrays look at the batch's memory and keep it; a later
+ * filling writes the same memory anew. */
+#include "haulpy.h"
+
+struct batch {
+    PyObject_HEAD struct context *context;
+    struct haul_batch *batch;
+    struct server *server; /* that fills it now, or NULL */
+};
+
+/* _Batch(context, types, rows): types are arrays whose data is not looked at. */
+static PyObject *batch_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
+{
+    static char *names[] = {"context", "types", "rows", NULL};
+    struct context *context;
+    struct outgoing outgoing;
+    struct haul_dict *row = NULL;
+    struct haul_batch *made = NULL;
+    PyObject *types;
+    Py_ssize_t rows;
+    int err;
+    if (!PyArg_ParseTupleAndKeywords(args, keywords, "O!On", names, &context_type, &context, &types,
+                                     &rows) ||
+        !outgoing_take(&outgoing, context, types, FOR_TYPES, false))
+        return NULL;
+    Py_BEGIN_ALLOW_THREADS err = outgoing_dict(&outgoing, context->context, &row);
+    if (!err) {
+        err = haul_batch_create(context->context, row, rows < 0 ? 0 : (size_t)rows, &made);
+        haul_dict_destroy(row);
+    }
+    Py_END_ALLOW_THREADS outgoing_clear(&outgoing);
+    if (err)
+        return raise_error(err);
+    struct batch *self = (struct batch *)type->tp_alloc(type, 0);
+    if (!self) {
+        haul_batch_destroy(made);
+        return NULL;
+    }
+    self->context = (struct context *)Py_NewRef(context);
+    self->batch = made;
+    return (PyObject *)self;
+}
+
+static void batch_dealloc(PyObject *object)
+{
+    struct batch *self = (struct batch *)object;
+    Py_BEGIN_ALLOW_THREADS haul_batch_destroy(self->batch);
+    Py_END_ALLOW_THREADS Py_XDECREF(self->server);
+    Py_DECREF(self->context);
+    Py_TYPE(object)->tp_free(object);
+}
+
+static PyObject *batch_post(PyObject *object, PyObject *server)
+{
+    struct batch *self = (struct batch *)object;
+    int err;
+    if (!Py_IS_TYPE(server, &server_type)) {
+        PyErr_SetString(PyExc_TypeError, "a batch is posted to a haul.Server");
+        return NULL;
+    }
+    struct haul_server *handle = ((struct server *)server)->server;
+    Py_BEGIN_ALLOW_THREADS err = haul_batch_post(self->batch, handle);
+    Py_END_ALLOW_THREADS if (err) return raise_error(err);
+    Py_XSETREF(self->server, (struct server *)Py_NewRef(server));
+    Py_RETURN_NONE;
+}
+
+/* Returns the number of rows filled, also when the time ran out. */
+static PyObject *batch_wait(PyObject *object, PyObject *args)
+{
+    struct batch *self = (struct batch *)object;
+    int64_t timeout_ns = HAUL_FOREVER;
+    int err;
+    if (!PyArg_ParseTuple(args, "|O&", as_timeout_ns, &timeout_ns))
+        return NULL;
+    Py_BEGIN_ALLOW_THREADS err = haul_batch_wait(self->batch, timeout_ns);
+    Py_END_ALLOW_THREADS Py_CLEAR(self->server);
+    context_sweep(self->context);
+    if (PyErr_Occurred() || (err && err != HAUL_TIMEOUT))
+        return raise_error(err);
+    return PyLong_FromSize_t(haul_batch_rows(self->batch));
+}
+
+static PyObject *batch_array(PyObject *object, PyObject *key)
+{
+    struct batch *self = (struct batch *)object;
+    const char *name = PyUnicode_AsUTF8(key);
+    const struct haul_array *array = name ? haul_batch_find(self->batch, name) : NULL;
+    if (!array && !PyErr_Occurred())
+        PyErr_SetObject(PyExc_KeyError, key);
+    return array ? array_view(array, object, true) : NULL;
+}
+
+/* The row's number among the filled ones; false with an exception set. */
+static bool filled_row(struct batch *self, PyObject *number, size_t *row)
+{
+    *row = PyLong_AsSize_t(number);
+    if (PyErr_Occurred())
+        return false;
+    if (*row < haul_batch_rows(self->batch))
+        return true;
+    PyErr_Format(PyExc_IndexError, "row %zu is not filled: %zu are", *row,
+                 haul_batch_rows(self->batch));
+    return false;
+}
+
+static PyObject *batch_peer(PyObject *object, PyObject *number)
+{
+    struct batch *self = (struct batch *)object;
+    size_t row;
+    if (!filled_row(self, number, &row))
+        return NULL;
+    return peer_make(self->context, haul_peer_retain(haul_batch_peer(self->batch, row)), false);
+}
+
+/* reply(row, arrays={}, *, timeout=None, give=False) */
+static PyObject *batch_reply(PyObject *object, PyObject *args, PyObject *keywords)
+{
+    struct batch *self = (struct batch *)object;
+    struct sending sending = {
+        .kind = SENDING_BATCH_REPLY, .context = self->context, .batch = self->batch};
+    if (PyTuple_GET_SIZE(args) < 1) {
+        PyErr_SetString(PyExc_TypeError, "reply() needs the number of a row");
+        return NULL;
+    }
+    if (!filled_row(self, PyTuple_GET_ITEM(args, 0), &sending.row))
+        return NULL;
+    PyObject *rest = PyTuple_GetSlice(args, 1, PyTuple_GET_SIZE(args));
+    PyObject *result = rest ? send_now(&sending, rest, keywords) : NULL;
+    Py_XDECREF(rest);
+    return result;
+}
+
+static PyMethodDef batch_methods[] = {
+    {"post", batch_post, METH_O, NULL},     {"wait", batch_wait, METH_VARARGS, NULL},
+    {"array", batch_array, METH_O, NULL},   {"peer", batch_peer, METH_O, NULL},
+    {"reply", KEYWORDS(batch_reply), NULL}, {NULL, NULL, 0, NULL},
+};
+
+PyTypeObject batch_type = {
+    PyVarObject_HEAD_INIT(NULL, 0).tp_name = "haul._haul.Batch",
+    .tp_basicsize = sizeof(struct batch),
+    .tp_flags = Py_TPFLAGS_DEFAULT,
+    .tp_new = batch_new,
+    .tp_dealloc = batch_dealloc,
+    .tp_methods = batch_methods,
+};

@@ -1,0 +1,261 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Contexts, and what is asked of haul as a whole. */
+#include "haulpy.h"
+
+#include <stddef.h>
+#include <unistd.h>
+
+/* ---- Signals --------------------------------------------------------------------------------- */
+
+/* Python runs signal handlers in its main thread only: the first of the process, and in a child of
+ * fork() the one that forked. (Python's own answer needs the GIL.) */
+static bool is_interrupted(void *arg)
+{
+    (void)arg;
+    if (gettid() != getpid())
+        return false;
+    PyGILState_STATE state = PyGILState_Ensure();
+    bool interrupted = PyErr_Occurred() || PyErr_CheckSignals();
+    PyGILState_Release(state);
+    return interrupted;
+}
+
+/* ---- Settings -------------------------------------------------------------------------------- */
+
+/* Sets options from keyword arguments: provider="tcp", pool_max="1G", rma=True. */
+static int set_options(struct haul_options *options, PyObject *settings)
+{
+    PyObject *name, *value;
+    Py_ssize_t at = 0;
+    while (settings && PyDict_Next(settings, &at, &name, &value)) {
+        PyObject *text = PyBool_Check(value) ? PyUnicode_FromString(value == Py_True ? "on" : "off")
+                                             : PyObject_Str(value);
+        const char *name_utf8 = PyUnicode_AsUTF8(name);
+        const char *text_utf8 = text ? PyUnicode_AsUTF8(text) : NULL;
+        int err = name_utf8 && text_utf8 ? haul_options_set(options, name_utf8, text_utf8) : -1;
+        Py_XDECREF(text);
+        if (err) {
+            raise_error(err);
+            return -1;
+        }
+    }
+    return 0;
+}
+
+static struct haul_options *make_options(PyObject *settings)
+{
+    struct haul_options *options;
+    int err = haul_options_create(&options);
+    if (err) {
+        raise_error(err);
+        return NULL;
+    }
+    if (set_options(options, settings)) {
+        haul_options_destroy(options);
+        return NULL;
+    }
+    return options;
+}
+
+/* ---- Life ------------------------------------------------------------------------------------ */
+
+static PyObject *context_new(PyTypeObject *type, PyObject *args, PyObject *settings)
+{
+    if (PyTuple_GET_SIZE(args) > 0) {
+        PyErr_SetString(PyExc_TypeError,
+                        "settings are keyword arguments: Context(provider=\"tcp\")");
+        return NULL;
+    }
+    struct haul_options *options = make_options(settings);
+    struct context *self = options ? (struct context *)type->tp_alloc(type, 0) : NULL;
+    if (!self || !(self->under_way = PyList_New(0))) {
+        haul_options_destroy(options);
+        Py_XDECREF(self);
+        return NULL;
+    }
+    int err;
+    Py_BEGIN_ALLOW_THREADS err = haul_open(&self->context, options);
+    haul_options_destroy(options);
+    if (!err)
+        haul_context_interrupt(self->context, is_interrupted, NULL);
+    Py_END_ALLOW_THREADS if (err)
+    {
+        Py_DECREF(self);
+        return raise_error(err);
+    }
+    return (PyObject *)self;
+}
+
+static void context_dealloc(PyObject *object)
+{
+    struct context *self = (struct context *)object;
+    if (self->weak_references)
+        PyObject_ClearWeakRefs(object);
+    Py_BEGIN_ALLOW_THREADS haul_close(self->context);
+    Py_END_ALLOW_THREADS Py_XDECREF(self->under_way);
+    Py_TYPE(self)->tp_free(object);
+}
+
+static void sweep(struct context *context, bool awaited_too)
+{
+    for (Py_ssize_t i = PyList_GET_SIZE(context->under_way); i-- > 0;) {
+        /* (What is let go may run Python code, which may sweep too.) */
+        if (i >= PyList_GET_SIZE(context->under_way))
+            continue;
+        struct op *op = (struct op *)Py_NewRef(PyList_GET_ITEM(context->under_way, i));
+        if ((!op->awaited || awaited_too) && op_test(op) &&
+            i < PyList_GET_SIZE(context->under_way) &&
+            PyList_GET_ITEM(context->under_way, i) == (PyObject *)op)
+            PySequence_DelItem(context->under_way, i);
+        Py_DECREF(op);
+    }
+}
+
+void context_sweep(struct context *context)
+{
+    sweep(context, false);
+}
+
+static PyObject *context_close(PyObject *object, PyObject *none)
+{
+    struct context *self = (struct context *)object;
+    (void)none;
+    Py_BEGIN_ALLOW_THREADS haul_context_shutdown(self->context);
+    Py_END_ALLOW_THREADS context_sweep(self);
+    if (PyErr_Occurred()) /* a signal handler's */
+        return NULL;
+    Py_RETURN_NONE;
+}
+
+static PyObject *context_enter(PyObject *self, PyObject *none)
+{
+    (void)none;
+    return Py_NewRef(self);
+}
+
+static PyObject *context_exit(PyObject *self, PyObject *args)
+{
+    (void)args;
+    return context_close(self, NULL);
+}
+
+/* ---- Servers and peers ----------------------------------------------------------------------- */
+
+static PyObject *context_listen(PyObject *object, PyObject *args, PyObject *keywords)
+{
+    static char *names[] = {"address", "writable", NULL};
+    struct context *self = (struct context *)object;
+    struct haul_server *server;
+    const char *address;
+    int writable = 0, err;
+    if (!PyArg_ParseTupleAndKeywords(args, keywords, "s|$p", names, &address, &writable))
+        return NULL;
+    Py_BEGIN_ALLOW_THREADS err = haul_listen(self->context, address, &server);
+    Py_END_ALLOW_THREADS return err ? raise_error(err) : server_make(self, server, writable);
+}
+
+static PyObject *context_connect(PyObject *object, PyObject *args, PyObject *keywords)
+{
+    static char *names[] = {"address", "timeout", "writable", NULL};
+    struct context *self = (struct context *)object;
+    struct haul_peer *peer;
+    const char *address;
+    int64_t timeout_ns = 30 * (int64_t)1000000000;
+    int writable = 0, err;
+    if (!PyArg_ParseTupleAndKeywords(args, keywords, "s|$O&p", names, &address, as_timeout_ns,
+                                     &timeout_ns, &writable))
+        return NULL;
+    Py_BEGIN_ALLOW_THREADS err = haul_connect(self->context, address, timeout_ns, &peer);
+    Py_END_ALLOW_THREADS return err ? raise_error(err) : peer_make(self, peer, writable);
+}
+
+/* empty(shape, dtype=float64) */
+static PyObject *context_empty(PyObject *object, PyObject *args, PyObject *keywords)
+{
+    static char *names[] = {"shape", "dtype", NULL};
+    PyArray_Dims shape = {NULL, 0};
+    PyArray_Descr *dtype = NULL;
+    if (!PyArg_ParseTupleAndKeywords(args, keywords, "O&|O&", names, PyArray_IntpConverter, &shape,
+                                     PyArray_DescrConverter, &dtype)) {
+        PyDimMem_FREE(shape.ptr);
+        Py_XDECREF(dtype);
+        return NULL;
+    }
+    if (!dtype)
+        dtype = PyArray_DescrFromType(NPY_DOUBLE);
+    PyArrayObject *array = block_array((struct context *)object, dtype, shape.len, shape.ptr);
+    PyDimMem_FREE(shape.ptr);
+    return (PyObject *)array;
+}
+
+/* ---- Facts ----------------------------------------------------------------------------------- */
+
+PyObject *stats_dict(const struct haul_stats *stats)
+{
+    PyObject *dict = PyDict_New();
+#define ADD(field, help)                                             \
+    if (dict) {                                                      \
+        PyObject *value = PyLong_FromUnsignedLongLong(stats->field); \
+        if (!value || PyDict_SetItemString(dict, #field, value))     \
+            Py_CLEAR(dict);                                          \
+        Py_XDECREF(value);                                           \
+    }
+    HAUL_STATS(ADD)
+#undef ADD
+    return dict;
+}
+
+static PyObject *context_stats(PyObject *object, PyObject *none)
+{
+    struct context *self = (struct context *)object;
+    struct haul_stats stats;
+    (void)none;
+    Py_BEGIN_ALLOW_THREADS haul_context_stats(self->context, &stats);
+    Py_END_ALLOW_THREADS return stats_dict(&stats);
+}
+
+static PyObject *context_ops_fd(PyObject *object, PyObject *none)
+{
+    int fd = haul_context_ops_fd(((struct context *)object)->context);
+    (void)none;
+    return fd < 0 ? raise_error(fd) : PyLong_FromLong(fd);
+}
+
+/* Ends with it what has ended: after it, the descriptor for ops is readable for new ends only. */
+static PyObject *context_collect(PyObject *object, PyObject *none)
+{
+    (void)none;
+    sweep((struct context *)object, true);
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef context_methods[] = {
+    {"listen", KEYWORDS(context_listen),
+     "listen(address, *, writable=False)\n--\n\nA server at the address."},
+    {"connect", KEYWORDS(context_connect),
+     "connect(address, *, timeout=30, writable=False)\n--\n\nA peer: the server at the address, "
+     "which may come up within the timeout."},
+    {"empty", KEYWORDS(context_empty),
+     "empty(shape, dtype=float)\n--\n\nAn array in pool memory, which is sent without a copy or "
+     "registration."},
+    {"stats", context_stats, METH_NOARGS, "stats()\n--\n\nCounters, see haul/stats.h."},
+    {"close", context_close, METH_NOARGS,
+     "close()\n--\n\nCloses its servers and peers; waits of other threads end with haul.Closed."},
+    {"__enter__", context_enter, METH_NOARGS, NULL},
+    {"__exit__", context_exit, METH_VARARGS, NULL},
+    {"_ops_fd", context_ops_fd, METH_NOARGS, NULL},
+    {"_collect", context_collect, METH_NOARGS, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
+PyTypeObject context_type = {
+    PyVarObject_HEAD_INIT(NULL, 0).tp_name = "haul.Context",
+    .tp_doc = "Context(**settings)\n--\n\nHolds the memory pool, the providers and the progress of "
+              "what is made from it. Settings as in docs/CONFIG.md: Context(provider=\"tcp\").",
+    .tp_basicsize = sizeof(struct context),
+    .tp_flags = Py_TPFLAGS_DEFAULT,
+    .tp_new = context_new,
+    .tp_dealloc = context_dealloc,
+    .tp_methods = context_methods,
+    .tp_weaklistoffset = offsetof(struct context, weak_references),
+};

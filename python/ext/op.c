@@ -1,0 +1,200 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Ops: sends and calls under way. An op is in its context's `under_way` until it has ended. */
+#include "haulpy.h"
+
+#include <stddef.h>
+
+PyObject *op_make(struct context *context, struct haul_op *op, struct haul_dict *dict,
+                  PyObject *kept, bool is_call, bool writable)
+{
+    struct op *self = PyObject_New(struct op, &op_type);
+    if (!self) { /* (haul goes on without the handles; what is sent is leaked, not freed) */
+        return NULL;
+    }
+    self->weak_references = NULL;
+    self->context = (struct context *)Py_NewRef(context);
+    self->op = op;
+    self->dict = dict;
+    self->kept = kept;
+    self->is_call = is_call;
+    self->writable = writable;
+    self->done = self->awaited = false;
+    self->result = 0;
+    self->detail = NULL;
+    self->reply = NULL;
+    if (PyList_Append(context->under_way, (PyObject *)self)) {
+        self->kept = Py_NewRef(kept); /* leaked, not freed: it is being sent */
+        Py_DECREF(self);
+        return NULL;
+    }
+    return (PyObject *)self;
+}
+
+static void op_dealloc(PyObject *object)
+{
+    struct op *self = (struct op *)object;
+    if (self->weak_references)
+        PyObject_ClearWeakRefs(object);
+    struct haul_message *reply = self->reply;
+    struct haul_dict *dict = self->dict;
+    struct haul_op *op = self->op;
+    Py_BEGIN_ALLOW_THREADS haul_message_release(reply);
+    haul_dict_destroy(dict);
+    haul_op_release(op);
+    Py_END_ALLOW_THREADS Py_XDECREF(self->kept);
+    Py_XDECREF(self->detail);
+    Py_DECREF(self->context);
+    PyObject_Free(self);
+}
+
+/* Keeps the result, and lets the rest go. */
+static void finish(struct op *self, int result, struct haul_message *reply)
+{
+    self->done = true;
+    self->result = result;
+    self->reply = reply;
+    if (result)
+        self->detail = PyUnicode_DecodeUTF8(haul_error_detail(),
+                                            (Py_ssize_t)strlen(haul_error_detail()), "replace");
+    if (result && !self->detail)
+        PyErr_Clear();    /* no memory for it: raise_result() has the general sentence */
+    Py_CLEAR(self->kept); /* (the handles stay: other threads may be waiting with them) */
+}
+
+/* With the GIL held, so that one thread asks at a time. */
+bool op_test(struct op *self)
+{
+    struct haul_message *reply = NULL;
+    int result;
+    if (self->done)
+        return true;
+    if (self->op)
+        result = haul_op_test(self->op);
+    else
+        result = haul_dict_wait(self->dict, 0) == HAUL_TIMEOUT ? HAUL_BUSY : 0;
+    if (result == 0 && self->is_call)
+        result = haul_op_reply(self->op, &reply);
+    if (result != HAUL_BUSY)
+        finish(self, result, reply);
+    return self->done;
+}
+
+static PyObject *raise_result(struct op *self)
+{
+    const char *detail = self->detail ? PyUnicode_AsUTF8(self->detail) : NULL;
+    return raise_error_with(self->result, detail ? detail : haul_error_sentence(self->result));
+}
+
+/* What a finished op returns. */
+static PyObject *result_of(struct op *self)
+{
+    if (self->result)
+        return raise_result(self);
+    if (!self->is_call)
+        Py_RETURN_NONE;
+    struct haul_message *reply = self->reply;
+    self->reply = NULL;
+    if (reply)
+        return message_make(self->context, reply, self->writable, NULL);
+    PyErr_SetString(PyExc_ValueError, "the reply was taken already");
+    return NULL;
+}
+
+static PyObject *op_result(PyObject *object, PyObject *args, PyObject *keywords)
+{
+    static char *names[] = {"timeout", NULL};
+    struct op *self = (struct op *)object;
+    int64_t timeout_ns = HAUL_FOREVER;
+    int err = 0;
+    if (!PyArg_ParseTupleAndKeywords(args, keywords, "|O&", names, as_timeout_ns, &timeout_ns))
+        return NULL;
+    if (!self->done && self->op) {
+        struct haul_op *op = self->op;
+        Py_BEGIN_ALLOW_THREADS err = haul_op_wait(op, timeout_ns);
+        Py_END_ALLOW_THREADS
+    } else if (!self->done) {
+        struct haul_dict *dict = self->dict;
+        Py_BEGIN_ALLOW_THREADS err = haul_dict_wait(dict, timeout_ns);
+        Py_END_ALLOW_THREADS
+    }
+    if (PyErr_Occurred())
+        return NULL;
+    char detail[1024]; /* of the wait, before the op is looked at */
+    snprintf(detail, sizeof detail, "%s", err ? haul_error_detail() : "");
+    if (!op_test(self))
+        return raise_error_with(err, detail);
+    context_sweep(self->context);
+    return result_of(self);
+}
+
+static PyObject *op_done(PyObject *object, PyObject *none)
+{
+    (void)none;
+    return PyBool_FromLong(op_test((struct op *)object));
+}
+
+static PyObject *op_cancel(PyObject *object, PyObject *none)
+{
+    struct op *self = (struct op *)object;
+    struct haul_op *op = self->op;
+    (void)none;
+    if (!self->done && op) {
+        Py_BEGIN_ALLOW_THREADS haul_op_cancel(op);
+        Py_END_ALLOW_THREADS
+    }
+    Py_RETURN_NONE;
+}
+
+FORWARD(op_wait, "wait_op")
+
+static PyObject *op_await(PyObject *object)
+{
+    PyObject *coroutine = op_wait(object, NULL, 0, NULL);
+    PyObject *iterator = coroutine ? PyObject_CallMethod(coroutine, "__await__", NULL) : NULL;
+    Py_XDECREF(coroutine);
+    return iterator;
+}
+
+static PyObject *op_context(PyObject *object, void *none)
+{
+    (void)none;
+    return Py_NewRef(((struct op *)object)->context);
+}
+
+static PyObject *op_set_awaited(PyObject *object, PyObject *awaited)
+{
+    ((struct op *)object)->awaited = awaited == Py_True;
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef op_methods[] = {
+    {"_set_awaited", op_set_awaited, METH_O, NULL},
+    {"result", KEYWORDS(op_result),
+     "result(timeout=None)\n--\n\nWaits for the end. Returns the reply of a call, None for a send; "
+     "raises what it failed with, or haul.Timeout, after which it is still under way."},
+    {"done", op_done, METH_NOARGS, "done()\n--\n\nWhether it has ended."},
+    {"cancel", op_cancel, METH_NOARGS,
+     "cancel()\n--\n\nAsks for an early end; result() then raises haul.Cancelled, unless it had "
+     "ended before."},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyGetSetDef op_properties[] = {
+    {"_context", op_context, NULL, NULL, NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyAsyncMethods op_async = {.am_await = op_await};
+
+PyTypeObject op_type = {
+    PyVarObject_HEAD_INIT(NULL, 0).tp_name = "haul.Op",
+    .tp_doc = "A send or call under way. Can be awaited. What it sends stays alive until it has "
+              "ended, also when the op is dropped.",
+    .tp_basicsize = sizeof(struct op),
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .tp_dealloc = op_dealloc,
+    .tp_methods = op_methods,
+    .tp_getset = op_properties,
+    .tp_as_async = &op_async,
+    .tp_weaklistoffset = offsetof(struct op, weak_references),
+};

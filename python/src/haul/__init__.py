@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: Apache-2.0
+"""haul: dicts of NumPy arrays between processes and machines.
+
+    import haul, numpy as np
+
+    with haul.listen("127.0.0.1:5555") as server:
+        for message in server:
+            message["foo"].mean()
+            message.reply({"ok": np.array(1)})
+
+    with haul.connect("127.0.0.1:5555") as peer:
+        reply = peer.call({"foo": frames, "bar": features})
+
+The provider is chosen by HAUL_PROVIDER, or by listen(..., provider="zmq"). Waits release the GIL, end
+with Ctrl-C, and take a timeout in seconds.
+"""
+from collections.abc import Mapping as _Mapping
+
+from . import _default, _haul
+from ._batch import Batch
+from ._default import connect, context, empty, listen, stats
+from ._haul import Context, Message, Op, Peer, Server, info
+
+__version__ = _haul.version
+_Mapping.register(Message)
+
+_errors = [name for name, value in vars(_haul).items()
+           if isinstance(value, type) and issubclass(value, Exception)]
+for _name in _errors:
+    globals()[_name] = getattr(_haul, _name)
+
+__all__ = ["Batch", "Context", "Message", "Op", "Peer", "Server", "connect", "context", "empty", "info",
+           "listen", "stats", *_errors]

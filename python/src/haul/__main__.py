@@ -1,0 +1,16 @@
+# SPDX-License-Identifier: Apache-2.0
+"""python -m haul: the command."""
+import os
+import sys
+
+
+def main():
+    command = os.path.join(os.path.dirname(__file__), "bin", "haul")
+    try:
+        os.execv(command, ["haul", *sys.argv[1:]])
+    except OSError as error:
+        sys.exit(f"haul: cannot run {command}: {error.strerror}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: Apache-2.0
+"""asyncio: haul's descriptors in the event loop. No thread, no polling.
+
+A loop watches a context's descriptor for ops as long as one is awaited, and a server's or peer's for
+messages as long as somebody awaits one: what nobody collects would keep it awake."""
+import asyncio
+import collections
+import weakref
+
+from . import _haul
+
+_ops = weakref.WeakKeyDictionary()  # context -> its _Ops
+_messages = weakref.WeakKeyDictionary()  # loop -> {server or peer: its _Messages}
+
+
+class _Ops:
+    """The ops of a context that are awaited. An end is seen by one of the loops, whichever awaits it."""
+
+    def __init__(self, context):
+        self.context = weakref.ref(context)
+        self.fd = context._ops_fd()
+        self.waiting = {}  # op -> (loop, future)
+        self.loops = collections.Counter()
+
+    def add(self, op):
+        loop = asyncio.get_running_loop()
+        future = loop.create_future()
+        op._set_awaited(True)
+        self.waiting[op] = loop, future
+        self.loops[loop] += 1
+        if self.loops[loop] == 1:
+            loop.add_reader(self.fd, self.ready)
+        return future
+
+    def ready(self):
+        self.context()._collect()
+        for op, (loop, future) in list(self.waiting.items()):
+            if op.done():
+                loop.call_soon_threadsafe(_wake, future)
+
+    def remove(self, op):
+        loop, _ = self.waiting.pop(op)
+        op._set_awaited(False)
+        self.loops[loop] -= 1
+        if not self.loops[loop]:
+            del self.loops[loop]
+            loop.remove_reader(self.fd)
+
+
+def _wake(future):
+    if not future.done():
+        future.set_result(None)
+
+
+class _Messages:
+    """Who awaits the next message of a server or peer, first come first served."""
+
+    def __init__(self, loop, source):
+        self.loop, self.source = loop, source
+        self.fd = source._fd()
+        self.waiting = collections.deque()
+
+    def add(self):
+        future = self.loop.create_future()
+        if not self.waiting:
+            self.loop.add_reader(self.fd, self.ready)
+        self.waiting.append(future)
+        return future
+
+    def ready(self):
+        while self.waiting:
+            future = self.waiting[0]
+            if not future.done():
+                try:
+                    future.set_result(self.source.recv(0))
+                except _haul.Timeout:
+                    return
+                except Exception as error:
+                    future.set_exception(error)
+            self.waiting.popleft()
+        self.stop()
+
+    def discard(self, future):
+        if future in self.waiting:
+            self.waiting.remove(future)
+            if not self.waiting:
+                self.stop()
+
+    def stop(self):
+        self.loop.remove_reader(self.fd)
+        del _messages[self.loop][self.source]
+
+
+async def _within(future, timeout):
+    """Awaits a future; haul.Timeout when the time runs out."""
+    try:
+        return await asyncio.wait_for(future, timeout)
+    except asyncio.TimeoutError:
+        raise _haul.Timeout("the time ran out") from None
+
+
+async def wait_op(op, timeout=None):
+    """The op's result. Cancelling the wait, or the end of its time, cancels the op."""
+    if not op.done():
+        ops = _ops.get(op._context) or _ops.setdefault(op._context, _Ops(op._context))
+        future = ops.add(op)
+        try:
+            await _within(future, timeout)
+        finally:
+            ops.remove(op)
+            if not op.done():
+                op.cancel()
+    return op.result(0)
+
+
+async def send(peer, arrays=None, *, timeout=None, give=False):
+    return await wait_op(peer.send_async(arrays or {}, give=give), timeout)
+
+
+async def call(peer, arrays=None, *, timeout=None, give=False):
+    return await wait_op(peer.call_async(arrays or {}, give=give), timeout)
+
+
+async def reply(message, arrays=None, *, timeout=None, give=False):
+    return await wait_op(message.reply_async(arrays or {}, give=give), timeout)
+
+
+async def recv(source, timeout=None):
+    """The next message of a server or peer."""
+    try:
+        return source.recv(0)
+    except _haul.Timeout:
+        pass
+    loop = asyncio.get_running_loop()
+    sources = _messages.setdefault(loop, {})
+    messages = sources.get(source) or sources.setdefault(source, _Messages(loop, source))
+    future = messages.add()
+    try:
+        return await _within(future, timeout)
+    finally:
+        messages.discard(future)
+
+
+async def next_message(server):
+    """What `async for` asks for."""
+    try:
+        return await recv(server)
+    except _haul.Closed:
+        raise StopAsyncIteration from None

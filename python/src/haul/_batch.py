@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Batches: arrays of rows that messages fill on arrival."""
+from collections.abc import Mapping
+
+import numpy as np
+
+from . import _haul
+
+
+class Batch(Mapping):
+    """Batch({"foo": ((64, 64), np.uint8), "bar": ((), "f4")}, rows=32)
+
+    For each key an array of shape (rows, *shape). Each message that arrives fills one row of all of them,
+    and must hold exactly these keys with these dtypes and shapes; others are refused to their senders.
+
+        batch.fill(server)                      # waits until all rows are filled
+        train(batch["foo"], batch["bar"])
+        for row in range(batch.filled):
+            batch.reply(row, {"ok": 1})
+
+    The arrays are views of the batch's memory, which the next filling writes anew. To fill one batch
+    while another is worked on: post() both, wait() for one."""
+
+    def __init__(self, spec, rows):
+        # Without memory: of a row only the type counts. (A scalar is an array of shape ().)
+        self._types = {key: np.lib.stride_tricks.as_strided(
+            np.empty((), dtype), shape, (0,) * len(shape)) if np.prod(shape) else np.empty(shape, dtype)
+            for key, (shape, dtype) in spec.items()}
+        if rows < 1:
+            raise ValueError("a batch has at least one row")
+        self.rows = rows
+        self.filled = 0  # rows that are whole; known after wait()
+        self._batch = None  # of the server's context: made with the first post
+        self._context = None
+
+    def post(self, server):
+        """Lets the server fill it. The rows of an earlier filling end: who waits for a reply gets none."""
+        if self._batch is None:
+            self._batch = _haul.Batch(server._context, self._types, self.rows)
+            self._context = server._context
+        self.filled = 0
+        self._batch.post(server)
+
+    def wait(self, timeout=None):
+        """Waits until all rows are filled. Returns their number: fewer when the time has run out."""
+        self.filled = self._posted().wait(timeout)
+        return self.filled
+
+    def fill(self, server, timeout=None):
+        """post() and wait()."""
+        self.post(server)
+        return self.wait(timeout)
+
+    def peer(self, row):
+        """Who filled a row."""
+        return self._posted().peer(row)
+
+    def reply(self, row, arrays=(), *, timeout=None, give=False):
+        """Answers the call that filled a row, once."""
+        self._posted().reply(row, dict(arrays), timeout=timeout, give=give)
+
+    def _posted(self):
+        if self._batch is None:
+            raise ValueError("the batch was not posted to a server yet")
+        return self._batch
+
+    def __getitem__(self, key):
+        return self._posted().array(key)
+
+    def __iter__(self):
+        return iter(self._types)
+
+    def __len__(self):
+        return len(self._types)
+
+    def __repr__(self):
+        return f"<haul.Batch of {list(self._types)}, {self.filled} of {self.rows} rows filled>"

@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The context that listen(), connect() and empty() share, and what happens to contexts at exit, after
+fork() and when a cell of a notebook runs again."""
+import atexit
+import os
+import sys
+import weakref
+
+from . import _log
+from ._haul import Context
+
+_contexts = weakref.WeakSet()
+_servers = weakref.WeakValueDictionary()  # by the address as it was asked for
+_default = None
+
+
+def new_context(settings):
+    _log.start()
+    made = Context(**settings)
+    _contexts.add(made)
+    return made
+
+
+def context():
+    """The context that listen(), connect() and empty() use when they are given no settings."""
+    global _default
+    if _default is None:
+        _default = new_context({})
+    return _default
+
+
+def _chosen(given, settings):
+    if given is not None and settings:
+        raise TypeError("settings are those of a context: give one of the two")
+    return given or (new_context(settings) if settings else context())
+
+
+def listen(address, *, writable=False, context=None, **settings):
+    """A server at the address: "host:port", ":port" (all interfaces), "unix:/path"; port 0 is a free one.
+
+    Received arrays are read-only, and with writable=True writable. Settings, as provider="zmq", give the
+    server a context of its own."""
+    if _is_interactive():
+        previous = _servers.pop(address, None)
+        if previous is not None:
+            previous.close()  # the cell runs again
+    server = _chosen(context, settings).listen(address, writable=writable)
+    _servers[address] = server
+    return server
+
+
+def connect(address, *, timeout=30, writable=False, context=None, **settings):
+    """A peer: the server at the address, which may come up within the timeout."""
+    return _chosen(context, settings).connect(address, timeout=timeout, writable=writable)
+
+
+def empty(shape, dtype=float, *, context=None):
+    """An uninitialised array in pool memory: sent without a copy or registration, and with give=True
+    handed over. It belongs to one context, by default that of listen() and connect()."""
+    return _chosen(context, {}).empty(shape, dtype)
+
+
+def stats():
+    """Counters of the context of listen() and connect(), see Context.stats()."""
+    return context().stats()
+
+
+def _is_interactive():
+    if hasattr(sys, "ps1"):
+        return True
+    ipython = sys.modules.get("IPython")
+    return ipython is not None and ipython.get_ipython() is not None
+
+
+@atexit.register
+def _close_all():
+    """Before the interpreter's end, so that what is being sent is not freed under it."""
+    for made in list(_contexts):
+        made.close()
+
+
+def _forget():
+    """In a child of fork(): what the parent made stays its own."""
+    global _default
+    _default = None
+    _contexts.clear()
+    _servers.clear()
+    _log.forget()
+
+
+os.register_at_fork(after_in_child=_forget)

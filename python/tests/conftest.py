@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the tests share: a server and a peer of it over each provider, in this process."""
+import os
+import threading
+
+import pytest
+
+import haul
+
+WAIT = 60  # generous: no test fails because a machine is slow
+
+
+def providers():
+    """Those that can be used here; the environment may name one (HAULTEST_PROVIDERS="tcp,zmq")."""
+    usable = [p["name"] for p in haul.info()["providers"] if p["channel"] and not p["reason"]]
+    named = os.environ.get("HAULTEST_PROVIDERS")
+    return named.split(",") if named else usable
+
+
+class Pair:
+    """Two contexts, as if two processes."""
+
+    def __init__(self, provider, **settings):
+        self.server_context = haul.Context(provider=provider, **settings)
+        self.client_context = haul.Context(provider=provider, **settings)
+        self.server = self.server_context.listen("127.0.0.1:0")
+        self.peer = self.client_context.connect(self.server.address, timeout=WAIT)
+
+    def carry(self, arrays, **keywords):
+        """Sends a dict and returns the message that it arrives as."""
+        op = self.peer.send_async(arrays, **keywords)
+        message = self.server.recv(WAIT)
+        op.result(WAIT)
+        return message
+
+    def close(self):
+        self.client_context.close()
+        self.server_context.close()
+
+
+@pytest.fixture(params=providers())
+def provider(request):
+    return request.param
+
+
+@pytest.fixture
+def pair(provider):
+    made = Pair(provider)
+    yield made
+    made.close()
+
+
+class Echo:
+    """A thread that answers each message with its own arrays until the server closes."""
+
+    def __init__(self, server):
+        self.server = server
+        self.thread = threading.Thread(target=self.run)
+        self.thread.start()
+
+    def run(self):
+        for message in self.server:
+            if message.wants_reply:
+                message.reply(message)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self.server.close()
+        self.thread.join(WAIT)
+        assert not self.thread.is_alive()

@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""asyncio: descriptors in the event loop, nothing polled, nothing left."""
+import asyncio
+import threading
+import time
+
+import numpy as np
+import pytest
+
+import haul
+from haul import _aio
+from conftest import WAIT
+
+
+def run(coroutine):
+    async def main():
+        try:
+            return await coroutine
+        finally:
+            assert not _aio._messages.get(asyncio.get_running_loop())  # nothing is watched any more
+            assert not any(ops.waiting or ops.loops for ops in _aio._ops.values())
+    return asyncio.run(asyncio.wait_for(main(), WAIT))
+
+
+async def echo(server, count):
+    async for message in server:
+        await message.areply(message)
+        count -= 1
+        if count == 0:
+            return
+
+
+def test_calls(pair):
+    async def main():
+        task = asyncio.create_task(echo(pair.server, 20))
+        replies = await asyncio.gather(*(pair.peer.acall({"i": i, "x": np.full(100_000, i)}, timeout=WAIT)
+                                         for i in range(20)))
+        assert [int(reply["i"]) for reply in replies] == list(range(20))
+        assert all((reply["x"] == i).all() for i, reply in enumerate(replies))
+        await task
+    run(main())
+
+
+def test_sends_and_pushes(pair):
+    async def main():
+        send = asyncio.create_task(pair.peer.asend({"x": np.zeros(1_000_000)}))
+        message = await pair.server.arecv(WAIT)
+        await send
+        push = asyncio.create_task(message.peer.asend({"y": 7}))
+        assert (await pair.peer.arecv(WAIT))["y"] == 7
+        await push
+        op = pair.peer.call_async({"x": 1})
+        (await pair.server.arecv(WAIT)).reply({"z": 3})
+        assert (await op)["z"] == 3
+    run(main())
+
+
+def test_timeouts(pair):
+    async def main():
+        for wait in (pair.server.arecv(0.05), pair.peer.arecv(0.05), pair.peer.acall({"x": 1}, timeout=0.05)):
+            with pytest.raises(haul.Timeout):
+                await wait
+    run(main())
+
+
+def test_cancelled_waits_lose_nothing(pair):
+    async def main():
+        for _ in range(5):
+            task = asyncio.create_task(pair.server.arecv())
+            await asyncio.sleep(0)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+        first, second = (asyncio.create_task(pair.server.arecv()) for _ in range(2))
+        await asyncio.sleep(0)
+        first.cancel()
+        await asyncio.gather(first, return_exceptions=True)
+        await pair.peer.asend({"x": 5})
+        assert (await second)["x"] == 5
+    run(main())
+
+
+def test_close_ends_waits(pair):
+    async def main():
+        async def iterate():
+            async for _ in pair.server:
+                pass
+            return "ended"
+        task = asyncio.create_task(iterate())
+        call = asyncio.create_task(pair.peer.acall({"x": 1}))
+        push = asyncio.create_task(pair.peer.arecv())
+        await asyncio.sleep(0.01)
+        threading.Thread(target=pair.server.close).start()
+        assert await task == "ended"
+        with pytest.raises(haul.Error):
+            await call
+        pair.client_context.close()
+        with pytest.raises(haul.Closed):
+            await push
+    run(main())
+
+
+def test_unwanted_messages_do_not_keep_the_loop_awake(pair):
+    """A reply is awaited while messages wait that nobody wants: the loop sleeps."""
+    async def main():
+        op = pair.peer.call_async({"x": 1})
+        message = await pair.server.arecv(WAIT)
+        for i in range(5):
+            await message.peer.asend({"unwanted": i})
+        finished = pair.peer.send_async({"y": 2})  # finished, and its result is not asked for
+        await pair.server.arecv(WAIT)
+        before = time.thread_time()
+        waiting = asyncio.ensure_future(op)
+        await asyncio.sleep(0.5)
+        assert time.thread_time() - before < 0.25
+        message.reply({"z": 1})
+        assert (await waiting)["z"] == 1
+        assert finished.done()
+    run(main())
+
+
+def test_errors(pair):
+    async def main():
+        call = asyncio.create_task(pair.peer.acall({"x": 1}))
+        (await pair.server.arecv(WAIT)).release()
+        with pytest.raises(haul.NoReply):
+            await call
+        with pytest.raises(TypeError):
+            await pair.peer.acall({"x": object()})
+    run(main())

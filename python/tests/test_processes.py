@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Processes: fork, spawn and forkserver, and peers that are killed."""
+import multiprocessing
+import os
+import signal
+
+import numpy as np
+import pytest
+
+import haul
+from conftest import WAIT
+
+
+def client(address, provider, number):
+    peer = haul.connect(address, provider=provider, timeout=WAIT)
+    reply = peer.call({"n": number, "x": np.full(200_000, number)}, timeout=WAIT)
+    os._exit(0 if reply["n"] == number + 1 else 3)
+
+
+@pytest.mark.parametrize("method", ["spawn", "forkserver", "fork"])
+def test_children_as_clients(provider, method):
+    if provider == "loop":
+        pytest.skip("loop is for one process")
+    with haul.Context(provider=provider) as context:
+        server = context.listen("127.0.0.1:0")
+        processes = multiprocessing.get_context(method)
+        children = [processes.Process(target=client, args=(server.address, provider, i)) for i in range(3)]
+        for child in children:
+            child.start()
+        for _ in children:
+            message = server.recv(WAIT)
+            assert (message["x"] == message["n"]).all()
+            message.reply({"n": message["n"] + 1})
+        for child in children:
+            child.join(WAIT)
+            assert child.exitcode == 0
+
+
+def in_child(work):
+    """Runs it in a forked child; what it returns, or "raised ..."."""
+    read, write = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            answer = str(work())
+        except BaseException as error:
+            answer = f"raised {type(error).__name__}: {error}"
+        os.write(write, answer.encode()[:4000])
+        os._exit(0)
+    os.close(write)
+    with os.fdopen(read) as answer:
+        text = answer.read()
+    assert os.waitpid(pid, 0)[1] == 0
+    return text
+
+
+def test_fork_keeps_arrays_readable(pair):
+    message = pair.carry({"x": np.arange(1_000_000)})
+    array = message["x"]
+    assert in_child(lambda: int(array.sum() + message["x"][1])) == str(int(np.arange(1_000_000).sum()) + 1)
+    assert array[5] == 5
+
+
+def test_inherited_handles_raise(pair):
+    message = pair.carry({"x": 1})
+    op = pair.peer.send_async({"x": np.zeros(1_000_000)})
+    for use in (lambda: pair.peer.send({"x": 1}), lambda: pair.server.recv(0), lambda: message.reply(),
+                lambda: pair.client_context.empty(3), lambda: op.result(0),
+                lambda: pair.client_context.connect(pair.server.address)):
+        assert in_child(use).startswith("raised Forked: it was made before fork()")
+    pair.server.recv(WAIT)
+    op.result(WAIT)
+
+
+def test_child_connects_anew():
+    with haul.listen("127.0.0.1:0") as server:
+        haul.connect(server.address).send_async({"parent": 1})
+        assert "parent" in server.recv(WAIT)
+
+        def work():
+            haul.connect(server.address, timeout=WAIT).send({"child": 1}, timeout=WAIT)
+            return "sent"
+
+        read, write = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            try:
+                os.write(write, work().encode())
+            finally:
+                os._exit(0)
+        assert "child" in server.recv(WAIT)
+        assert os.read(read, 10) == b"sent"
+        os.waitpid(pid, 0)
+        os.close(read)
+        os.close(write)
+
+
+def endless(address, provider):
+    peer = haul.connect(address, provider=provider, timeout=WAIT)
+    while True:
+        peer.send({"x": np.ones(300_000)})
+
+
+def test_killed_client(provider):
+    if provider == "loop":
+        pytest.skip("loop is for one process")
+    with haul.Context(provider=provider) as context:
+        server = context.listen("127.0.0.1:0")
+        child = multiprocessing.get_context("spawn").Process(target=endless, args=(server.address, provider))
+        child.start()
+        for _ in range(10):
+            assert (server.recv(WAIT)["x"] == 1).all()
+        os.kill(child.pid, signal.SIGKILL)
+        child.join(WAIT)
+        try:
+            while server.peers:
+                assert (server.recv(0.1)["x"] == 1).all()
+        except haul.Timeout:
+            pass
+        peer = context.connect(server.address, timeout=WAIT)
+        op = peer.send_async({"y": 2})
+        while "y" not in server.recv(WAIT):
+            pass
+        op.result(WAIT)
