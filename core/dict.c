@@ -170,6 +170,19 @@ int haul_dict_put(struct haul_dict *dict, const char *key, enum haul_dtype dtype
     return haul_dict_put_array(dict, &array);
 }
 
+/* Makes the entry of an array; on success the lock is held. */
+static int begin_adding(struct haul_dict *dict, const struct haul_array *array,
+                        struct haul_dict_entry **entry)
+{
+    int err = make_entry(array, entry);
+    if (err)
+        return err;
+    err = haul_engine_enter(dict->engine);
+    if (err)
+        haul_dict_entry_free(*entry);
+    return err;
+}
+
 static bool lies_in(const struct haul_array *array, const struct haul_block *block)
 {
     uintptr_t start = (uintptr_t)array->data, base = (uintptr_t)block->data;
@@ -180,14 +193,9 @@ static bool lies_in(const struct haul_array *array, const struct haul_block *blo
 int haul_dict_put_array(struct haul_dict *dict, const struct haul_array *array)
 {
     struct haul_dict_entry *entry;
-    int err = make_entry(array, &entry);
+    int err = begin_adding(dict, array, &entry);
     if (err)
         return err;
-    err = haul_engine_enter(dict->engine);
-    if (err) {
-        haul_dict_entry_free(entry);
-        return err;
-    }
     err = add_entry(dict, entry);
     haul_engine_leave(dict->engine);
     return err;
@@ -197,14 +205,9 @@ int haul_dict_put_block(struct haul_dict *dict, const struct haul_array *array,
                         struct haul_block *block)
 {
     struct haul_dict_entry *entry;
-    int err = make_entry(array, &entry);
+    int err = begin_adding(dict, array, &entry);
     if (err)
         return err;
-    err = haul_engine_enter(dict->engine);
-    if (err) {
-        haul_dict_entry_free(entry);
-        return err;
-    }
     if (!lies_in(&entry->array, block)) {
         err = haul_fail(HAUL_INVALID, "%s: its bytes do not lie in the block", entry->array.key);
     } else if (haul_block_pool(block) != dict->engine->offers) {
@@ -234,14 +237,9 @@ int haul_dict_alloc(struct haul_dict *dict, const char *key, enum haul_dtype dty
 int haul_dict_alloc_array(struct haul_dict *dict, struct haul_array *array)
 {
     struct haul_dict_entry *entry;
-    int err = make_entry(array, &entry);
+    int err = begin_adding(dict, array, &entry);
     if (err)
         return err;
-    err = haul_engine_enter(dict->engine);
-    if (err) {
-        haul_dict_entry_free(entry);
-        return err;
-    }
     err = haul_engine_alloc(dict->engine, (size_t)entry->array.nbytes, &entry->block);
     if (err) {
         haul_dict_entry_free(entry);

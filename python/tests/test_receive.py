@@ -80,6 +80,15 @@ def test_batch_refuses_what_does_not_fit(pair):
         bad.result(WAIT)
 
 
+def test_dropped_batch_takes_no_messages(pair):
+    batch = haul.Batch({"x": ((3,), "f8")}, rows=2)
+    batch.post(pair.server)
+    array = batch["x"]
+    del batch
+    assert pair.carry({"y": 1})["y"] == 1
+    assert array.shape == (2, 3)
+
+
 def test_batches_in_turn(pair):
     """One is filled while the other is read."""
     batches = [haul.Batch({"x": ((50_000,), "i4")}, rows=2) for _ in range(2)]

@@ -31,19 +31,22 @@ class Batch(Mapping):
         self.rows = rows
         self.filled = 0  # rows that are whole; known after wait()
         self._batch = None  # of the server's context: made with the first post
-        self._context = None
+        self._is_posted = False
 
     def post(self, server):
         """Lets the server fill it. The rows of an earlier filling end: who waits for a reply gets none."""
         if self._batch is None:
             self._batch = _haul.Batch(server._context, self._types, self.rows)
-            self._context = server._context
         self.filled = 0
         self._batch.post(server)
+        self._is_posted = True
 
     def wait(self, timeout=None):
         """Waits until all rows are filled. Returns their number: fewer when the time has run out."""
-        self.filled = self._posted().wait(timeout)
+        try:
+            self.filled = self._posted().wait(timeout)
+        finally:
+            self._is_posted = False
         return self.filled
 
     def fill(self, server, timeout=None):
@@ -58,6 +61,11 @@ class Batch(Mapping):
     def reply(self, row, arrays=(), *, timeout=None, give=False):
         """Answers the call that filled a row, once."""
         self._posted().reply(row, dict(arrays), timeout=timeout, give=give)
+
+    def __del__(self):
+        # Arrays may keep its memory: messages must not go there any more.
+        if getattr(self, "_is_posted", False):
+            self._batch.wait(0)
 
     def _posted(self):
         if self._batch is None:

@@ -146,7 +146,7 @@ def parse(number, description, itemsize):
     """The dtype of a received description. Raises ValueError."""
     if number == BF16:
         return _bfloat16() or np.dtype("V2")
-    descr = _Reader(description).whole() if description[0] == "[" else description
+    descr = _Reader(description).whole() if description[:1] == "[" else description
     _check_type(descr)
     try:
         dtype = np.lib.format.descr_to_dtype(descr)
