@@ -42,10 +42,10 @@ int haul_context_enter(const struct haul_context *context)
     return haul_fail(HAUL_CLOSED, "the context was closed");
 }
 
-/* How long closing waits for small replies to be handed over, and then for last frames to arrive.
- */
+/* How long closing waits for small replies to be handed over, and then for last frames to arrive: a
+ * channel tries that for a second, and lets go of what it was lent after that. */
 #define REPLIES_NS ((int64_t)HAUL_NS_PER_S)
-#define FAREWELL_NS ((int64_t)HAUL_NS_PER_S)
+#define FAREWELL_NS (2 * (int64_t)HAUL_NS_PER_S)
 
 static bool nothing_is_on_its_way(void *arg)
 {
@@ -60,12 +60,12 @@ static bool nothing_is_on_its_way(void *arg)
     return true;
 }
 
-/* Reads that were fenced have ended, and no channel has a deadline: as long as it has one, last
+/* All memory lent to channels is back, and no channel has a deadline: as long as it has one, last
  * frames of connections that have ended are on their way. */
-static bool transports_are_quiet(void *arg)
+static bool channels_are_quiet(void *arg)
 {
     struct haul_engine *engine = arg;
-    if (engine->reads > 0)
+    if (engine->parcels_out > 0)
         return false;
     for (unsigned i = 0; i < engine->transport_count; i++) {
         const struct haul_transport *transport = &engine->transports[i];
@@ -74,6 +74,11 @@ static bool transports_are_quiet(void *arg)
             return false;
     }
     return true;
+}
+
+static bool reads_have_ended(void *arg)
+{
+    return ((struct haul_engine *)arg)->reads == 0;
 }
 
 void haul_context_shutdown(struct haul_context *context)
@@ -92,7 +97,11 @@ void haul_context_shutdown(struct haul_context *context)
         haul_link_bye(HAUL_LIST_FIRST(&engine->links, struct haul_link, node), HAUL_CLOSED,
                       "the context was closed");
     haul_links_reap(engine);
-    haul_drive_wait(&engine->drive, transports_are_quiet, engine, haul_deadline_ns(FAREWELL_NS));
+    haul_drive_wait(&engine->drive, channels_are_quiet, engine, haul_deadline_ns(FAREWELL_NS));
+    /* Their links are fenced, which ends them. Nothing else may: memory would be given back under
+     * them. */
+    while (haul_drive_wait(&engine->drive, reads_have_ended, engine, UINT64_MAX) != 0)
+        ;
     haul_drive_close(&engine->drive);
     haul_drive_leave(&engine->drive);
     haul_engine_shutdown(engine);

@@ -51,7 +51,7 @@ static bool worth_a_frame(uint64_t window, uint64_t granted, uint64_t taken, uin
 
 /* Looked at when a message comes as well as when one goes: what the peer could have at all shrinks
  * with each message that is kept. */
-static void pay_if_worth_it(struct haul_link *link)
+void haul_credit_pay(struct haul_link *link)
 {
     uint64_t window_messages = link->engine->config.credits;
     uint64_t window_bytes = share_bytes(link->engine);
@@ -70,6 +70,33 @@ static void pay_if_worth_it(struct haul_link *link)
     haul_link_control(link, &credit);
 }
 
+static bool uses_all(const struct haul_link *link)
+{
+    return link->taken_messages - link->done_messages >= link->engine->config.credits;
+}
+
+void haul_credit_watch(struct haul_link *link, uint64_t now_ns, uint64_t *next_ns)
+{
+    const struct haul_peer *peer = link->peer;
+    uint64_t log_ns = link->used_all_since_ns + HAUL_HELD_LOG_NS;
+    if (link->used_all_since_ns == 0 || link->used_all_logged)
+        return;
+    if (now_ns < log_ns) {
+        *next_ns = HAUL_MIN(*next_ns, log_ns);
+    } else if (peer->stats.messages_unreleased < link->engine->config.credits) {
+        link->used_all_since_ns = now_ns; /* not the user has them: their bytes are still coming */
+        *next_ns = HAUL_MIN(*next_ns, now_ns + HAUL_HELD_LOG_NS);
+    } else {
+        link->used_all_logged = true;
+        haul_log(HAUL_LOG_WARNING,
+                 "%s: %llu messages from it are not released, for %llu ms it could send no more; "
+                 "receive and release messages sooner or raise HAUL_CREDITS (now %llu)",
+                 peer->address, (unsigned long long)peer->stats.messages_unreleased,
+                 (unsigned long long)((now_ns - link->used_all_since_ns) / HAUL_NS_PER_MS),
+                 (unsigned long long)link->engine->config.credits);
+    }
+}
+
 int haul_credit_take(struct haul_link *link, struct haul_message *message)
 {
     uint64_t bytes = haul_manifest_prepaid_bytes(&message->manifest);
@@ -84,7 +111,11 @@ int haul_credit_take(struct haul_link *link, struct haul_message *message)
     link->taken_messages++;
     link->taken_bytes += bytes;
     message->on_credit = true;
-    pay_if_worth_it(link);
+    if (uses_all(link)) {
+        link->used_all_since_ns = haul_now_ns();
+        haul_engine_timer(link->engine, link->used_all_since_ns + HAUL_HELD_LOG_NS);
+    }
+    haul_credit_pay(link);
     return 0;
 }
 
@@ -94,7 +125,8 @@ void haul_credit_return(struct haul_message *message)
     if (!message->on_credit)
         return;
     message->on_credit = false;
+    link->used_all_since_ns = 0;
     link->done_messages++;
     link->done_bytes += haul_manifest_prepaid_bytes(&message->manifest);
-    pay_if_worth_it(link);
+    haul_credit_pay(link);
 }

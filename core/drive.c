@@ -179,8 +179,8 @@ static int poll_events(int epoll_fd, struct epoll_event *events, uint64_t timeou
                                  .tv_nsec = (long)(timeout_ns % HAUL_NS_PER_S)};
         bool forever = timeout_ns == UINT64_MAX;
         int count = epoll_pwait2(epoll_fd, events, EVENTS_PER_PASS, forever ? NULL : &limit, NULL);
-        if (count >= 0 || errno != ENOSYS)
-            return count;
+        if (count >= 0 || errno == EINTR)
+            return count; /* (Of the kernel's ENOSYS older sandboxes make EPERM.) */
         atomic_store_explicit(&has_pwait2, false, memory_order_relaxed);
     }
     uint64_t ms = timeout_ns / HAUL_NS_PER_MS + (timeout_ns % HAUL_NS_PER_MS != 0);

@@ -92,12 +92,17 @@ static bool progress_transports(struct haul_engine *engine)
     return worked;
 }
 
+/* Each link once: one that has more to send is in the list again, at its end. */
 static bool pump_links(struct haul_engine *engine)
 {
     bool more = false;
+    size_t left = 0;
     HAUL_LIST_EACH(&engine->sending, node)
-    {
-        struct haul_link *link = HAUL_CONTAINER_OF(node, struct haul_link, sending_node);
+    left++;
+    while (left-- > 0 && !haul_list_empty(&engine->sending)) {
+        struct haul_list *first = haul_list_pop(&engine->sending);
+        struct haul_link *link = HAUL_CONTAINER_OF(first, struct haul_link, sending_node);
+        haul_list_append(&engine->sending, first);
         if (!link->channel_busy)
             more |= haul_transmit_pump(link);
     }
@@ -139,7 +144,7 @@ static void run_timers(struct haul_engine *engine)
             haul_engine_timer(engine, peer->redial_at_ns);
     }
     if (engine->pool_waiting_since_ns && !engine->pool_wait_logged) {
-        uint64_t log_ns = engine->pool_waiting_since_ns + HAUL_POOL_WAIT_LOG_NS;
+        uint64_t log_ns = engine->pool_waiting_since_ns + HAUL_HELD_LOG_NS;
         if (now_ns >= log_ns)
             log_pool_wait(engine, now_ns);
         else

@@ -44,7 +44,7 @@ enum {
 };
 
 /* Messages that wait for memory this long are worth a log line. */
-#define HAUL_POOL_WAIT_LOG_NS (3 * (uint64_t)HAUL_NS_PER_S)
+#define HAUL_HELD_LOG_NS (3 * (uint64_t)HAUL_NS_PER_S)
 
 /* A provider in use. */
 struct haul_transport {
@@ -95,7 +95,8 @@ struct haul_engine {
     uint64_t fetch_window_ns, fetch_window_idle_ns; /* where the present measurement began */
     struct haul_list reading;                       /* messages with rma reads still to be issued */
     struct haul_list free_reads;
-    unsigned reads; /* under way, of all links: closing waits for them */
+    unsigned reads;       /* under way, of all links: closing waits for them */
+    unsigned parcels_out; /* in channels, of all links: likewise */
 
     unsigned credited_links;
     uint64_t lent_bytes; /* reserved for or held by lent frames */
@@ -208,6 +209,7 @@ struct haul_link {
     /* Sending */
     uint64_t next_seq;
     uint64_t message_max;                   /* of the other side */
+    uint64_t window_messages;               /* that it takes from us unreleased */
     uint64_t credit_messages, credit_bytes; /* given to us, since the start */
     uint64_t used_messages, used_bytes;     /* of those */
     struct haul_list waiting;               /* ops not announced yet */
@@ -228,8 +230,10 @@ struct haul_link {
     uint64_t granted_messages, granted_bytes; /* told to the peer, since the start */
     uint64_t done_messages, done_bytes;       /* released or refused */
     uint64_t taken_messages, taken_bytes;     /* arrived on credit */
-    struct haul_list inbound;                 /* messages not delivered, in manifest order */
-    struct haul_list replies;                 /* messages that answer our calls, not whole yet */
+    uint64_t used_all_since_ns;               /* 0: it has message credits left */
+    bool used_all_logged;
+    struct haul_list inbound; /* messages not delivered, in manifest order */
+    struct haul_list replies; /* messages that answer our calls, not whole yet */
 
     /* Liveness */
     uint64_t heard_ns;
@@ -242,7 +246,8 @@ struct haul_link {
     uint64_t reads_moved_ns; /* when one was issued or ended last */
     bool rma_failed;         /* reads failed: the channel is used from now on */
     uint64_t last_turn;      /* when a fetch of it was last started, in engine->fetch_turns */
-    bool probing;
+    bool choosing;           /* among rma providers */
+    bool probing;            /* the read that proves the one chosen is under way */
     struct haul_block *probe_block;
 };
 
@@ -302,7 +307,7 @@ struct haul_message {
     bool on_credit;    /* its message credit goes back when it is done */
     bool answered;     /* the sender's op ended, by ACK or reply */
     bool fetch_active; /* counts in engine->fetches */
-    bool pool_wait_counted;
+    bool pool_wait_counted, waits_for_pool;
     struct haul_op *call; /* that it answers */
 
     struct haul_block *inline_block, *offered_block;
@@ -423,6 +428,11 @@ int haul_credit_take(struct haul_link *link, struct haul_message *message);
 /* It is released or refused: gives the credit back, and tells the peer when that is worth a frame.
  */
 void haul_credit_return(struct haul_message *message);
+/* Tells the peer what it has, if that is worth a frame. */
+void haul_credit_pay(struct haul_link *link);
+/* Warns once when the user has kept all that the peer may send for long; lowers *next_ns to when to
+ * look again. */
+void haul_credit_watch(struct haul_link *link, uint64_t now_ns, uint64_t *next_ns);
 
 /* ---- op.c: the life of an op -------------------------------------------------------------------
  */
@@ -456,6 +466,9 @@ void haul_plan_undo(struct haul_op *op);
 
 /* Queues a new op on its peer's connection, or until there is one. */
 void haul_transmit_start(struct haul_op *op);
+/* A frame's payload goes to the channel, and comes back from it; meanwhile the link stays. */
+void haul_parcel_leave(struct haul_parcel *parcel, struct haul_link *link);
+void haul_parcel_return(struct haul_parcel *parcel, struct haul_link *link);
 /* Sends what may be sent now, up to a budget. Returns whether there is more that could be. */
 bool haul_transmit_pump(struct haul_link *link);
 int haul_transmit_fetch(struct haul_link *link, const struct haul_wire_control *fetch);
@@ -509,6 +522,8 @@ void haul_inbox_close(struct haul_engine *engine, struct haul_inbox *inbox);
 struct haul_message *haul_message_create(struct haul_link *link);
 /* Gives memory, credit and references back; under the lock. */
 void haul_message_free(struct haul_message *message);
+/* Into and out of DELIVERED: what the user holds is counted. */
+void haul_message_set_state(struct haul_message *message, enum haul_message_state state);
 /* Frames that the channel lent go back to it. */
 void haul_message_give_back(struct haul_message *message);
 /* Frees one of engine->free_messages. */
@@ -525,6 +540,7 @@ int haul_place_copy(struct haul_message *message, struct haul_array *array, cons
 /* Takes memory for its offered bytes, if it has none. HAUL_NO_MEMORY: not now; other errors: never.
  */
 int haul_place_offered(struct haul_message *message);
+bool haul_place_has_memory(const struct haul_message *message);
 /* Notes that it has to wait for memory. */
 void haul_place_wait(struct haul_message *message);
 /* Looks again at those that wait for a destination. */

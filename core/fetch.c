@@ -179,11 +179,13 @@ static bool issue_read(struct haul_message *message, struct haul_manifest_array 
     return false;
 }
 
+/* Issues what can be issued now. The caller holds the message with a read of its own: reads may end
+ * inside. */
 static bool issue_reads(struct haul_message *message)
 {
     bool issued = false;
     while (message->state == HAUL_MESSAGE_FETCHING && !message->reads_failed &&
-           message->reads < READS_PER_MESSAGE) {
+           message->reads <= READS_PER_MESSAGE) {
         struct haul_manifest_array *item =
             haul_cursor_array(&message->manifest, &message->read_cursor, true);
         if (!item) {
@@ -230,6 +232,22 @@ static void fetch_on_channel(struct haul_message *message)
     ask_next_run(message);
 }
 
+/* A message with reads is neither delivered nor freed; whoever ends one of them looks whether it
+ * was the last. */
+static void end_read(struct haul_message *message)
+{
+    if (--message->reads > 0)
+        return;
+    if (message->cancelled) {
+        message->cancelled = false;
+        haul_inbound_cancel(message->link, message->manifest.seq);
+    } else if (message->reads_failed && message->state == HAUL_MESSAGE_FETCHING) {
+        fetch_on_channel(message);
+    } else {
+        haul_inbound_progress(message);
+    }
+}
+
 void haul_fetch_read_done(void *cookie, int err)
 {
     struct haul_read *read = cookie;
@@ -242,7 +260,6 @@ void haul_fetch_read_done(void *cookie, int err)
     if (!message) {
         haul_handshake_probed(link, err);
     } else {
-        message->reads--;
         if (err) {
             message->reads_failed = true;
         } else {
@@ -251,15 +268,7 @@ void haul_fetch_read_done(void *cookie, int err)
             engine->fetch_bytes_left -= HAUL_MIN(bytes, engine->fetch_bytes_left);
         }
         haul_engine_changed(engine);
-        if (message->cancelled && message->reads == 0) {
-            message->cancelled = false;
-            haul_inbound_cancel(link, message->manifest.seq);
-        } else if (message->reads_failed && message->reads == 0 &&
-                   message->state == HAUL_MESSAGE_FETCHING) {
-            fetch_on_channel(message);
-        } else {
-            haul_inbound_progress(message);
-        }
+        end_read(message);
     }
     haul_link_release(link);
 }
@@ -295,11 +304,12 @@ void haul_fetch_queue(struct haul_message *message)
 {
     struct haul_engine *engine = message->engine;
     message->state = HAUL_MESSAGE_FETCHING;
-    if (message->stream_received < message->manifest.offered_bytes) {
-        haul_list_append(&engine->fetching, &message->place_node);
-        haul_fetch_schedule(engine);
+    if (message->stream_received == message->manifest.offered_bytes) {
+        haul_inbound_progress(message);
+        return;
     }
-    haul_inbound_progress(message);
+    haul_list_append(&engine->fetching, &message->place_node);
+    haul_fetch_schedule(engine); /* may refuse the message, or finish it */
 }
 
 static void start(struct haul_message *message)
@@ -313,16 +323,21 @@ static void start(struct haul_message *message)
     message->fetch_end = 0;
     message->uses_rma = haul_link_reads(message->link);
     haul_list_append(&engine->reading, &message->place_node);
+    message->reads++;
     issue_reads(message);
-    if (message->reads_failed && message->reads == 0)
-        fetch_on_channel(message);
-    else
+    if (message->state == HAUL_MESSAGE_FETCHING && !message->reads_failed)
         ask_next_run(message);
+    end_read(message);
 }
 
 void haul_fetch_end(struct haul_message *message)
 {
     struct haul_engine *engine = message->engine;
+    if (message->waits_for_pool) {
+        message->waits_for_pool = false;
+        atomic_store(&engine->pool_released, true); /* those behind it need not wait any more */
+        haul_engine_changed(engine);
+    }
     if (!message->fetch_active)
         return;
     message->fetch_active = false;
@@ -342,16 +357,34 @@ static bool goes_before(const struct haul_message *a, const struct haul_message 
     return a->link->last_turn < b->link->last_turn;
 }
 
+/* Once a message waits for memory, requests behind it wait as well: smaller ones would take from it
+ * what is released. Not so replies, which those who hold memory may be waiting for, nor messages
+ * that need none. */
+static bool may_start(const struct haul_message *message)
+{
+    if (message->waits_for_pool)
+        return false;
+    return !message->engine->pool_blocked || message->call || haul_place_has_memory(message);
+}
+
 static struct haul_message *next_message(struct haul_engine *engine)
 {
     struct haul_message *next = NULL;
     HAUL_LIST_EACH(&engine->fetching, node)
     {
         struct haul_message *message = HAUL_CONTAINER_OF(node, struct haul_message, place_node);
-        if (!next || goes_before(message, next))
+        if (may_start(message) && (!next || goes_before(message, next)))
             next = message;
     }
     return next;
+}
+
+/* Memory was released, or who waited for it has left. */
+static void unblock_pool(struct haul_engine *engine)
+{
+    engine->pool_blocked = false;
+    HAUL_LIST_EACH(&engine->fetching, node)
+    HAUL_CONTAINER_OF(node, struct haul_message, place_node)->waits_for_pool = false;
 }
 
 /* Widens or narrows by how idle we were since the last look. */
@@ -391,48 +424,50 @@ static bool issue_reads_of_first(struct haul_engine *engine)
     struct haul_list *first = haul_list_pop(&engine->reading);
     struct haul_message *message = HAUL_CONTAINER_OF(first, struct haul_message, place_node);
     haul_list_append(&engine->reading, first);
+    message->reads++;
     bool issued = issue_reads(message);
-    if (message->state == HAUL_MESSAGE_FETCHING && message->reads_failed && message->reads == 0)
-        fetch_on_channel(message);
+    end_read(message);
     return issued;
 }
 
-/* Gives the next message its memory and starts it; false if it has to wait for memory. */
-static bool start_next(struct haul_engine *engine)
+/* Gives a message its memory and starts it, or makes it wait for memory. */
+static void give_turn(struct haul_message *message)
 {
-    struct haul_message *message = next_message(engine);
+    struct haul_engine *engine = message->engine;
     int err = haul_place_offered(message);
     if (err == HAUL_NO_MEMORY) {
         haul_place_wait(message);
-        return false;
+        return;
     }
-    engine->pool_waiting_since_ns = 0;
+    if (!engine->pool_blocked)
+        engine->pool_waiting_since_ns = 0;
     if (err)
         haul_inbound_refuse(message, err, haul_error_detail());
     else
         start(message);
-    return true;
 }
 
-static bool has_turn(struct haul_engine *engine)
+static bool has_turn(const struct haul_engine *engine)
 {
-    return !haul_list_empty(&engine->fetching) && !engine->pool_blocked &&
-           (engine->fetches < engine->fetch_width || engine->fetch_bytes_left < LOOK_AHEAD_BYTES);
+    return engine->fetches < engine->fetch_width || engine->fetch_bytes_left < LOOK_AHEAD_BYTES;
 }
 
 bool haul_fetch_schedule(struct haul_engine *engine)
 {
+    struct haul_message *message;
     bool started = false;
     for (size_t left = count_reading(engine); left > 0; left--)
         started |= issue_reads_of_first(engine);
     if (atomic_exchange(&engine->pool_released, false))
-        engine->pool_blocked = false;
+        unblock_pool(engine);
     if (haul_list_empty(&engine->fetching))
         engine->pool_waiting_since_ns = 0;
     else
         measure(engine);
-    while (has_turn(engine) && start_next(engine))
+    while (has_turn(engine) && (message = next_message(engine))) {
+        give_turn(message);
         started = true;
+    }
     return started;
 }
 

@@ -81,13 +81,15 @@ int haul_handshake_start(struct haul_link *link)
 
 /* ---- The rma path ---------------------------------------------------------------------------- */
 
-/* Tries to attach to the first provider of `hello` that we have, in our order of preference; the
- * proof's read is under way if link->probing is set. Else link->peer->why says why not. */
+/* Attaches to the first provider of `hello` that we have, in our order of preference, and that
+ * either proves itself at once or has begun to (link->probing). Without one, link->peer->why says
+ * why. */
 static void try_rma(struct haul_link *link, const struct haul_wire_hello *hello)
 {
     struct haul_engine *engine = link->engine;
     struct haul_peer *peer = link->peer;
-    for (unsigned i = 0; i < engine->transport_count && !link->probing; i++) {
+    link->choosing = true;
+    for (unsigned i = 0; i < engine->transport_count && !link->rma; i++) {
         struct haul_transport *transport = &engine->transports[i];
         const struct haul_wire_rma *rma = NULL;
         for (unsigned k = 0; k < hello->rma_count && transport->rma; k++)
@@ -107,6 +109,7 @@ static void try_rma(struct haul_link *link, const struct haul_wire_hello *hello)
             haul_handshake_undo(link);
         }
     }
+    link->choosing = false;
 }
 
 void haul_handshake_undo(struct haul_link *link)
@@ -152,6 +155,8 @@ void haul_handshake_probed(struct haul_link *link, int err)
                  link->rma->provider->name, haul_error_sentence(err));
         haul_handshake_undo(link);
     }
+    if (link->choosing)
+        return; /* it has ended inside read(): try_rma() sees by link->rma how */
     err = open_link(link);
     if (err)
         haul_link_bye(link, err, haul_error_detail());
@@ -163,7 +168,7 @@ static int take_hello(struct haul_link *link, const struct haul_wire_hello *hell
 {
     link->nonce = hello->nonce;
     link->message_max = hello->message_max;
-    link->credit_messages = hello->credit_messages;
+    link->window_messages = link->credit_messages = hello->credit_messages;
     link->credit_bytes = hello->credit_bytes;
     snprintf(link->peer->why, sizeof link->peer->why, "%s", hello->why);
     try_rma(link, hello);

@@ -78,7 +78,7 @@ void haul_inbound_drop(struct haul_message *message)
     haul_list_remove(&message->node);
     haul_list_remove(&message->place_node);
     haul_fetch_end(message);
-    message->state = HAUL_MESSAGE_DROPPED;
+    haul_message_set_state(message, HAUL_MESSAGE_DROPPED);
     message->cancelled = false; /* its last read frees it, and answers nobody */
     message->call = NULL;
     if (message->reads == 0) {
@@ -111,7 +111,7 @@ static bool is_whole(const struct haul_message *message)
 static void leave_link(struct haul_message *message)
 {
     haul_list_remove(&message->node);
-    message->state = HAUL_MESSAGE_DELIVERED;
+    haul_message_set_state(message, HAUL_MESSAGE_DELIVERED);
     HAUL_COUNT(message->peer, messages_received, 1);
     HAUL_COUNT(message->peer, bytes_received, haul_message_bytes(message));
 }
@@ -134,7 +134,6 @@ static void deliver_reply(struct haul_message *message)
 static void deliver(struct haul_message *message)
 {
     leave_link(message);
-    HAUL_COUNT(message->peer, messages_unreleased, 1);
     if (message->destination) {
         haul_destination_filled(message);
         return;
@@ -194,10 +193,12 @@ static void expect_payload(struct haul_link *link, struct haul_message *message,
     link->receiving_stream = stream;
 }
 
-/* Joins a reply with the call that waits for it. */
-static int match_call(struct haul_message *message)
+/* Joins a reply with the call that waits for it; if there is none, the reply is refused (and gone).
+ */
+static int match_call(struct haul_message *message, bool *matched)
 {
     struct haul_link *link = message->link;
+    *matched = false;
     if (message->manifest.inline_bytes > HAUL_INLINE_MAX)
         return haul_fail(HAUL_PROTOCOL, "a reply with more inline bytes than a call sets aside");
     struct haul_op *call = haul_transmit_find(link, message->manifest.reply_to);
@@ -211,6 +212,7 @@ static int match_call(struct haul_message *message)
         return haul_fail(HAUL_PROTOCOL, "a second reply to the same call");
     message->call = call;
     atomic_fetch_add(&call->references, 1);
+    *matched = true;
     return 0;
 }
 
@@ -231,9 +233,10 @@ static int accept_manifest(struct haul_link *link, struct haul_message *message,
                          "an offered array from a client that cannot be asked for it");
     }
     if (manifest->reply_to) {
-        int unmatched = match_call(message);
-        if (unmatched || message->state == HAUL_MESSAGE_DROPPED || !message->call)
-            return unmatched;
+        bool matched;
+        int wrong = match_call(message, &matched);
+        if (!matched)
+            return wrong;
         if (err) {
             refuse_reply(message, err, detail);
             return 0;

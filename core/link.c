@@ -93,6 +93,7 @@ void haul_link_opened(struct haul_link *link)
         haul_engine_timer(link->engine, link->since_ns + heartbeat_ns);
     while (!haul_list_empty(&peer->waiting) && link->state != HAUL_LINK_LOST)
         haul_transmit_start(HAUL_CONTAINER_OF(haul_list_pop(&peer->waiting), struct haul_op, node));
+    haul_credit_pay(link); /* for what was released before it was open */
     haul_engine_changed(link->engine);
 }
 
@@ -367,6 +368,7 @@ void haul_link_heartbeat(struct haul_link *link, uint64_t now_ns, uint64_t *next
     }
     if (link->state == HAUL_LINK_OPEN)
         fence_stalled_reads(link, now_ns, next_ns);
+    haul_credit_watch(link, now_ns, next_ns);
     if (link->state != HAUL_LINK_OPEN || heartbeat_ns == 0)
         return;
     uint64_t ask_ns = link->heard_ns + heartbeat_ns;

@@ -44,12 +44,27 @@ void haul_message_destroy(struct haul_message *message)
     free(message);
 }
 
+/* Requests are counted while the user has them: replies are asked for, and nobody waits for them.
+ */
+void haul_message_set_state(struct haul_message *message, enum haul_message_state state)
+{
+    bool held = message->state == HAUL_MESSAGE_DELIVERED, holds = state == HAUL_MESSAGE_DELIVERED;
+    if (held != holds && !message->manifest.reply_to)
+        HAUL_COUNT(message->peer, messages_unreleased, holds ? 1 : UINT64_MAX); /* less one */
+    message->state = state;
+}
+
 void haul_message_give_back(struct haul_message *message)
 {
+    struct haul_engine *engine = message->engine;
     struct haul_transport *transport = message->link->transport;
     for (size_t i = 0; i < message->lent_count; i++)
         transport->provider->channel->give_back(transport->channel, message->lent[i]);
     message->lent_count = 0;
+    engine->lent_bytes -= message->lent_bytes;
+    if (message->lent_bytes)
+        atomic_store(&engine->pool_released, true);
+    message->lent_bytes = 0;
 }
 
 void haul_message_free(struct haul_message *message)
@@ -70,11 +85,7 @@ void haul_message_free(struct haul_message *message)
     for (size_t i = 0; i < message->mapping_count; i++)
         link->rma->provider->rma->unmap(message->mappings[i]);
     haul_inbound_release_given(message);
-    engine->lent_bytes -= message->lent_bytes;
-    if (message->lent_bytes)
-        atomic_store(&engine->pool_released, true);
-    if (message->state == HAUL_MESSAGE_DELIVERED && !message->manifest.reply_to)
-        HAUL_COUNT(message->peer, messages_unreleased, UINT64_MAX); /* less one */
+    haul_message_set_state(message, HAUL_MESSAGE_DROPPED);
     haul_credit_return(message);
     haul_peer_unreference(message->peer);
     haul_link_release(link);

@@ -209,8 +209,7 @@ static void recall(struct haul_op *op, struct haul_parcel *parcel)
         return;
     if (recalled == HAUL_RECALL_DROPPED && parcel == &op->announcement)
         haul_transmit_unannounce(op);
-    parcel->in_channel = false;
-    haul_link_release(link);
+    haul_parcel_return(parcel, link);
 }
 
 void haul_op_end(struct haul_op *op, int err, const char *detail)
@@ -232,7 +231,8 @@ void haul_op_sent(struct haul_parcel *parcel)
 {
     struct haul_op *op = parcel->op;
     struct haul_link *link = op->link;
-    parcel->in_channel = false;
+    haul_link_retain(link);
+    haul_parcel_return(parcel, link);
     link->channel_busy = false;
     if (haul_list_empty(&link->sending_node))
         haul_list_append(&link->engine->sending, &link->sending_node); /* the next pass goes on */
@@ -242,7 +242,7 @@ void haul_op_sent(struct haul_parcel *parcel)
     } else if (op->kind == HAUL_OP_REPLY && !(op->manifest.flags & HAUL_MESSAGE_WANTS_ACK)) {
         haul_op_end(op, 0, "");
     }
-    haul_link_release(link); /* the parcel's */
+    haul_link_release(link);
 }
 
 /* ---- Waiting --------------------------------------------------------------------------------- */
@@ -265,7 +265,7 @@ static void explain(const struct haul_op *op, char *text, size_t size)
             text, size,
             "%s has given no credit: its receiver keeps all %llu messages that it takes from one "
             "peer and has not released them",
-            who, (unsigned long long)(link->credit_messages));
+            who, (unsigned long long)link->window_messages);
     } else if (op->state == HAUL_OP_WAITING) {
         snprintf(text, size, "the channel to %s is full: the other side is not reading", who);
     } else if (op->send_offset < op->manifest.offered_bytes) {

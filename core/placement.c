@@ -152,9 +152,14 @@ static void map_given(struct haul_message *message)
     }
 }
 
+bool haul_place_has_memory(const struct haul_message *message)
+{
+    return message->destination || message->offered_block || message->lent_bytes > 0;
+}
+
 int haul_place_offered(struct haul_message *message)
 {
-    if (message->destination || message->offered_block || message->lent_bytes > 0)
+    if (haul_place_has_memory(message))
         return 0;
     return comes_in_frames(message) ? reserve_lent(message) : place_in_pool(message, true, false);
 }
@@ -165,12 +170,13 @@ void haul_place_wait(struct haul_message *message)
     if (!message->pool_wait_counted)
         HAUL_COUNT(message->peer, pool_waits, 1);
     message->pool_wait_counted = true;
+    message->waits_for_pool = true;
     engine->pool_blocked = true;
     if (engine->pool_waiting_since_ns)
         return;
     engine->pool_waiting_since_ns = haul_now_ns();
     engine->pool_wait_logged = false;
-    haul_engine_timer(engine, engine->pool_waiting_since_ns + HAUL_POOL_WAIT_LOG_NS);
+    haul_engine_timer(engine, engine->pool_waiting_since_ns + HAUL_HELD_LOG_NS);
 }
 
 /* ---- Messages -------------------------------------------------------------------------------- */
@@ -421,7 +427,8 @@ static void end_reads(struct haul_engine *engine, struct haul_destination *desti
     struct haul_message *message = destination->message[index];
     if (message->reads == 0)
         return;
-    message->state = HAUL_MESSAGE_PLACING; /* no further read is issued */
+    if (message->state != HAUL_MESSAGE_DROPPED)
+        message->state = HAUL_MESSAGE_PLACING; /* no further read is issued */
     message->link->rma->provider->rma->fence(message->link->rma_peer);
     /* No signal may end this: after it the memory is the user's. */
     while (haul_drive_wait(&engine->drive, has_no_reads, &row, UINT64_MAX) == HAUL_INTERRUPTED)
@@ -519,7 +526,11 @@ void haul_destination_withdraw(struct haul_engine *engine, struct haul_destinati
     haul_list_remove(&destination->node);
     for (size_t row = 0; row < destination->rows; row++) {
         struct haul_message *message = destination->message[row];
-        if (message && message->state != HAUL_MESSAGE_DELIVERED)
+        if (!message || message->state == HAUL_MESSAGE_DELIVERED)
+            continue;
+        if (message->state == HAUL_MESSAGE_DROPPED)
+            end_reads(engine, destination, row); /* the last of them frees it */
+        else
             evict_from(engine, message);
     }
     haul_place_inbox(inbox); /* other destinations may have room for them */

@@ -75,23 +75,34 @@ static size_t inline_segments(struct haul_op *op)
     return count;
 }
 
+void haul_parcel_leave(struct haul_parcel *parcel, struct haul_link *link)
+{
+    parcel->in_channel = true;
+    link->engine->parcels_out++;
+    haul_link_retain(link);
+}
+
+void haul_parcel_return(struct haul_parcel *parcel, struct haul_link *link)
+{
+    parcel->in_channel = false;
+    link->engine->parcels_out--;
+    haul_link_release(link);
+}
+
 /* Hands a frame to the channel. The parcel counts as in the channel before, because sent() may come
  * from inside send(). */
 static bool send_parcel(struct haul_link *link, struct haul_parcel *parcel, const void *header,
                         size_t header_bytes, const struct iovec *segments, size_t count,
                         uint64_t payload_bytes)
 {
-    if (count > 0) {
-        parcel->in_channel = true;
-        haul_link_retain(link);
-    }
+    if (count > 0)
+        haul_parcel_leave(parcel, link);
     int err = channel_of(link)->send(link->conn, header, header_bytes, segments, count, parcel);
     if (err != HAUL_BUSY) {
         HAUL_COUNT(link->peer, bytes_transmitted, payload_bytes);
         return true;
     }
-    parcel->in_channel = false;
-    haul_link_release(link);
+    haul_parcel_return(parcel, link);
     link->channel_busy = true;
     return false;
 }
