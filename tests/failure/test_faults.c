@@ -406,6 +406,65 @@ static void test_gone_after_cancelling(void **state)
     }
 }
 
+/* A receive into memory of its own, by a thread. */
+struct landing {
+    struct world *world;
+    struct haul_batch *batch; /* NULL: into the dict */
+    struct haul_dict *dict;
+    pthread_t thread;
+};
+
+static void *receive_into_landing(void *arg)
+{
+    struct landing *landing = arg;
+    struct haul_message *message;
+    if (landing->batch)
+        FAILS(HAUL_CLOSED, "0 of 2 rows", haul_batch_wait(landing->batch, WAIT_NS));
+    else
+        FAILS(HAUL_CLOSED, "",
+              haul_recv_into(landing->world->server, landing->dict, &message, WAIT_NS));
+    return NULL;
+}
+
+/* The server is shut down while reads land in a batch, or in a dict, that another thread waits for:
+ * it gets its memory back when nothing writes to it any more, and no row. */
+static void shut_down_during_reads(bool batched)
+{
+    static uint8_t number[8], a[2 << 20], b[2 << 20];
+    const uint64_t bytes = sizeof a;
+    struct world world = {.items = large_items, .patience_ns = WAIT_NS};
+    struct landing landing = {.world = &world};
+    OK(build(&world, SETTINGS("loop_rma_hang_every", "3"))); /* (the first read is the proof) */
+    OK(haul_dict_create(world.server_context, &landing.dict));
+    OK(haul_dict_put(landing.dict, "inline", HAUL_F64, 0, NULL, number));
+    OK(haul_dict_put(landing.dict, "a", HAUL_U8, 1, &bytes, a));
+    OK(haul_dict_put(landing.dict, "b", HAUL_U8, 1, &bytes, b));
+    if (batched) {
+        OK(haul_batch_create(world.server_context, landing.dict, 2, &landing.batch));
+        OK(haul_batch_post(landing.batch, world.server));
+    }
+    assert_int_equal(pthread_create(&landing.thread, NULL, receive_into_landing, &landing), 0);
+    struct haul_op *op = start_arrays(&world, 2, bytes);
+    wait_for_bytes(world.server_context, bytes, 0);
+    haul_server_shutdown(world.server);
+    assert_int_equal(pthread_join(landing.thread, NULL), 0);
+    memset(a, 0xee, sizeof a); /* ours again */
+    if (batched)
+        assert_int_equal(haul_batch_rows(landing.batch), 0);
+    haul_batch_destroy(landing.batch);
+    haul_dict_destroy(landing.dict);
+    haul_op_cancel(op);
+    haul_op_release(op);
+    tear_down(&world);
+}
+
+static void test_shut_down_during_reads(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 20; i++)
+        shut_down_during_reads(i % 2);
+}
+
 /* The server leaves while a message with registered memory waits for a busy channel: it waits for
  * the next connection, with nothing left of the old one. */
 static void test_gone_while_busy(void **state)
@@ -558,6 +617,7 @@ int main(void)
         cmocka_unit_test(test_hanging_reads_are_given_up),
         cmocka_unit_test(test_cancelled_during_reads),
         cmocka_unit_test(test_gone_after_cancelling),
+        cmocka_unit_test(test_shut_down_during_reads),
         cmocka_unit_test(test_gone_while_busy),
         cmocka_unit_test(test_closed_during_probe),
         cmocka_unit_test(test_dropped_at_every_byte),
