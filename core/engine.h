@@ -40,7 +40,8 @@ enum {
     HAUL_READ_STALL_S = 10, /* reads that do not move for this long are fenced */
     HAUL_REDIAL_FIRST_MS = 10,
     HAUL_REDIAL_LAST_MS = 1000,
-    HAUL_FREE_OBJECTS_MAX = 1024,
+    HAUL_FREE_OBJECTS_MAX = 1024,   /* messages and ops that are kept for reuse */
+    HAUL_FREE_BYTES_MAX = 64 << 10, /* ... unless their manifest has more memory than this */
 };
 
 /* Messages that wait for memory this long are worth a log line. */
@@ -269,7 +270,8 @@ struct haul_op {
     int result;     /* of FINISHED; when ENDING what it will be */
     char detail[HAUL_DETAIL_MAX];
     uint64_t seq;
-    struct haul_manifest manifest; /* arrays point to the dict's keys, shapes and bytes */
+    struct haul_manifest manifest;    /* arrays point to the dict's keys, shapes and bytes */
+    struct haul_dict_entry **entries; /* of manifest.arrays, as many: of the dict and given ones */
     struct haul_message *reply;
     bool waits_for_credit;
     bool gives;       /* arrays that the peer may look at in place until its RELEASE */

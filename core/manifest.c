@@ -485,6 +485,11 @@ uint64_t haul_manifest_prepaid_bytes(const struct haul_manifest *manifest)
     return bytes;
 }
 
+size_t haul_manifest_memory(const struct haul_manifest *manifest)
+{
+    return manifest->capacity * sizeof(*manifest->arrays) + manifest->storage_bytes;
+}
+
 void haul_manifest_clear(struct haul_manifest *manifest)
 {
     if (manifest->capacity > 0)

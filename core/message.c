@@ -89,7 +89,8 @@ void haul_message_free(struct haul_message *message)
     haul_credit_return(message);
     haul_peer_unreference(message->peer);
     haul_link_release(link);
-    if (engine->free_message_count < HAUL_FREE_OBJECTS_MAX) {
+    if (engine->free_message_count < HAUL_FREE_OBJECTS_MAX &&
+        haul_manifest_memory(&message->manifest) <= HAUL_FREE_BYTES_MAX) {
         engine->free_message_count++;
         haul_list_append(&engine->free_messages, &message->node);
     } else {

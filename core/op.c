@@ -47,7 +47,10 @@ static bool reserve_arrays(struct haul_op *op, size_t count)
     struct iovec *segments = realloc(op->segments, 2 * capacity * sizeof *op->segments);
     if (segments)
         op->segments = segments;
-    if (!arrays || !segments)
+    struct haul_dict_entry **entries = realloc(op->entries, capacity * sizeof(*op->entries));
+    if (entries)
+        op->entries = entries;
+    if (!arrays || !segments || !entries)
         return false;
     op->manifest.capacity = (uint32_t)capacity;
     op->segment_capacity = capacity;
@@ -72,6 +75,7 @@ static void fill_manifest(struct haul_op *op, const struct haul_dict *dict)
 {
     op->manifest.count = (uint32_t)dict->count;
     for (size_t i = 0; i < dict->count; i++) {
+        op->entries[i] = dict->entries[i];
         op->manifest.arrays[i].array = dict->entries[i]->array;
         op->manifest.arrays[i].way_bytes = 0;
         op->manifest.arrays[i].offered = false;
@@ -121,6 +125,7 @@ void haul_op_destroy(struct haul_op *op)
 {
     haul_manifest_clear(&op->manifest);
     free(op->segments);
+    free(op->entries);
     free(op->header);
     free(op->regions);
     free(op);
@@ -135,7 +140,8 @@ void haul_op_unreference(struct haul_op *op)
         haul_message_free(op->reply);
     op->reply = NULL;
     haul_peer_unreference(op->peer);
-    if (engine->free_op_count < HAUL_FREE_OBJECTS_MAX) {
+    if (engine->free_op_count < HAUL_FREE_OBJECTS_MAX &&
+        haul_manifest_memory(&op->manifest) <= HAUL_FREE_BYTES_MAX) {
         engine->free_op_count++;
         haul_list_append(&engine->free_ops, &op->node);
     } else {

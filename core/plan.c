@@ -61,30 +61,6 @@ static void offer(struct haul_op *op, struct haul_manifest_array *item, struct h
     op->offered_rma = true;
 }
 
-/* Whether the array came to the op by haul_dict_give(). */
-static bool is_given(const struct haul_op *op, const struct haul_array *array)
-{
-    HAUL_LIST_EACH(&op->given, node)
-    if (HAUL_CONTAINER_OF(node, struct haul_dict_entry, node)->array.data == array->data)
-        return true;
-    return false;
-}
-
-/* The pool block that holds an array of the op, or NULL: the user's memory. */
-static struct haul_block *block_of(const struct haul_op *op, const struct haul_array *array)
-{
-    HAUL_LIST_EACH(&op->given, node)
-    {
-        struct haul_dict_entry *entry = HAUL_CONTAINER_OF(node, struct haul_dict_entry, node);
-        if (entry->array.data == array->data)
-            return entry->block;
-    }
-    for (size_t i = 0; i < op->dict->count; i++)
-        if (op->dict->entries[i]->array.data == array->data)
-            return op->dict->entries[i]->block;
-    return NULL;
-}
-
 void haul_plan(struct haul_op *op)
 {
     struct haul_manifest *manifest = &op->manifest;
@@ -104,8 +80,8 @@ void haul_plan(struct haul_op *op)
         taken += item->offered ? 0 : bytes;
         *(item->offered ? &manifest->offered_bytes : &manifest->inline_bytes) += item->array.nbytes;
         if (item->offered && op->link->rma && !op->link->probing)
-            offer(op, item, block_of(op, &item->array));
-        item->given = item->way_bytes > 0 && is_given(op, &item->array);
+            offer(op, item, op->entries[i]->block); /* no block: the user's memory */
+        item->given = item->way_bytes > 0 && op->entries[i]->give;
         op->gives |= item->given;
     }
 }

@@ -101,6 +101,8 @@ void haul_manifest_encode(struct haul_manifest *manifest, uint8_t *to);
 int haul_manifest_decode(struct haul_manifest *manifest, const uint8_t *header, size_t header_bytes,
                          uint64_t message_max);
 void haul_manifest_clear(struct haul_manifest *manifest);
+/* Bytes of heap that it keeps for reuse. */
+size_t haul_manifest_memory(const struct haul_manifest *manifest);
 /* What a message takes of the prepaid bytes: its inline arrays, each rounded up to 64 bytes as the
  * receiver places it. */
 uint64_t haul_manifest_prepaid_bytes(const struct haul_manifest *manifest);
