@@ -26,6 +26,7 @@ static const struct haul_provider_field fields[] = {
      "environment only"},
     {"loop_rma", "on", "off: loop refuses to share memory by rma"},
     {"loop_rma_map", "on", "off: offered memory can be read through loop but not mapped"},
+    {"loop_rma_inside", "off", "on: loop ends each rma read that is not late inside the call"},
     {"loop_rma_delay_us", "0", "loop ends each rma read late by this many microseconds"},
     {"loop_rma_fail_every", "0", "every n-th rma read of loop fails; 0: none"},
     {"loop_rma_hang_every", "0", "every n-th rma read of loop completes only when fenced; 0: none"},
@@ -72,6 +73,7 @@ int haul_loop_configure(struct haul_engine *engine, struct haul_loop_config *con
         (err = read_switch(engine, "loop_parts", &config->parts)) ||
         (err = read_switch(engine, "loop_rma", &config->rma)) ||
         (err = read_switch(engine, "loop_rma_map", &config->rma_map)) ||
+        (err = read_switch(engine, "loop_rma_inside", &config->rma_inside)) ||
         (err = read_number(engine, "loop_rma_delay_us", delay_max_us, &config->rma_delay_ns)) ||
         (err = read_number(engine, "loop_rma_fail_every", count_max, &config->rma_fail_every)) ||
         (err = read_number(engine, "loop_rma_hang_every", count_max, &config->rma_hang_every)) ||

@@ -18,6 +18,7 @@ struct haul_loop_config {
     bool parts;                /* deliver with lend() */
     bool rma;
     bool rma_map;
+    bool rma_inside; /* read_done() comes from inside read() */
     uint64_t rma_delay_ns;
     uint64_t rma_fail_every; /* every n-th read fails; 0: none */
     uint64_t rma_hang_every; /* every n-th read never completes; 0: none */

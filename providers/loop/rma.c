@@ -12,8 +12,8 @@
  *
  * How it fails. What a peer sends (a blob, a way) is believed in nothing: it is checked against the
  * table when the bytes are copied, and a read that does not fit ends with HAUL_PROTOCOL. Reads end
- * in progress() only, in the order in which they are ready; fence() ends all that are outstanding.
- */
+ * in progress(), in the order in which they are ready, or with loop_rma_inside in read() itself;
+ * fence() ends all that are outstanding. */
 #include "loop.h"
 
 #include <pthread.h>
@@ -316,44 +316,6 @@ static bool every(uint64_t n, uint64_t number)
     return n > 0 && number % n == 0;
 }
 
-static int start_read(void *handle, const uint8_t *way, size_t way_bytes, uint64_t offset, void *to,
-                      void *region, size_t bytes, void *cookie)
-{
-    struct peer *peer = handle;
-    struct rma *rma = peer->rma;
-    struct read *read = peer->reads;
-    while (read < peer->reads + OUTSTANDING_MAX && read->active)
-        read++;
-    if (read == peer->reads + OUTSTANDING_MAX)
-        return HAUL_BUSY;
-    uint64_t number = ++rma->reads;
-    uint64_t delay_ns = rma->config.rma_delay_ns;
-    *read = (struct read){.peer = peer,
-                          .active = true,
-                          .hangs = every(rma->config.rma_hang_every, number),
-                          .fails = every(rma->config.rma_fail_every, number),
-                          .due_ns = delay_ns > 0 ? haul_loop_host->now_ns() + delay_ns : 0,
-                          .offset = offset,
-                          .to = to,
-                          .region = region,
-                          .bytes = bytes,
-                          .cookie = cookie};
-    /* A way that is no way leaves a key of 0, which no region has: the read fails in its turn. */
-    parse_way(way, way_bytes, &read->way);
-    if (!rma->first)
-        haul_loop_host->wake(rma->engine);
-    append_read(rma, read);
-    return 0;
-}
-
-static void fence(void *handle)
-{
-    struct peer *peer = handle;
-    for (int i = 0; i < OUTSTANDING_MAX; i++)
-        peer->reads[i].cancelled = true;
-    haul_loop_host->wake(peer->rma->engine);
-}
-
 static bool ready(const struct read *read, uint64_t now_ns)
 {
     return read->cancelled || (!read->hangs && read->due_ns <= now_ns);
@@ -380,6 +342,60 @@ static int copy_piece(struct read *read, size_t *copied)
     read->bytes -= n;
     *copied += n;
     return found ? 0 : HAUL_PROTOCOL;
+}
+
+/* All of it at once: read_done() comes before read() returns. */
+static void end_inside(struct read *read)
+{
+    size_t copied = 0;
+    int err;
+    do
+        err = copy_piece(read, &copied);
+    while (!err && read->bytes > 0);
+    read->active = false;
+    haul_loop_host->read_done(read->cookie, err);
+}
+
+static int start_read(void *handle, const uint8_t *way, size_t way_bytes, uint64_t offset, void *to,
+                      void *region, size_t bytes, void *cookie)
+{
+    struct peer *peer = handle;
+    struct rma *rma = peer->rma;
+    struct read *read = peer->reads;
+    while (read < peer->reads + OUTSTANDING_MAX && read->active)
+        read++;
+    if (read == peer->reads + OUTSTANDING_MAX)
+        return HAUL_BUSY;
+    uint64_t number = ++rma->reads;
+    uint64_t delay_ns = rma->config.rma_delay_ns;
+    *read = (struct read){.peer = peer,
+                          .active = true,
+                          .hangs = every(rma->config.rma_hang_every, number),
+                          .fails = every(rma->config.rma_fail_every, number),
+                          .due_ns = delay_ns > 0 ? haul_loop_host->now_ns() + delay_ns : 0,
+                          .offset = offset,
+                          .to = to,
+                          .region = region,
+                          .bytes = bytes,
+                          .cookie = cookie};
+    /* A way that is no way leaves a key of 0, which no region has: the read fails in its turn. */
+    parse_way(way, way_bytes, &read->way);
+    if (rma->config.rma_inside && delay_ns == 0 && !read->hangs) {
+        end_inside(read);
+        return 0;
+    }
+    if (!rma->first)
+        haul_loop_host->wake(rma->engine);
+    append_read(rma, read);
+    return 0;
+}
+
+static void fence(void *handle)
+{
+    struct peer *peer = handle;
+    for (int i = 0; i < OUTSTANDING_MAX; i++)
+        peer->reads[i].cancelled = true;
+    haul_loop_host->wake(peer->rma->engine);
 }
 
 /* Gives each outstanding read one turn. Callbacks may start reads (they come after ours) and fence,

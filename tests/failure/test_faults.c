@@ -314,6 +314,21 @@ static void test_late_reads(void **state)
     succeeds(large_items, SETTINGS("loop_rma_delay_us", "5000", "loop_delay_us", "5000"));
 }
 
+/* Their ends are told before the call that starts them returns, the proof's too. */
+static void test_reads_that_end_at_once(void **state)
+{
+    (void)state;
+    struct world world = succeeds(large_items, SETTINGS("loop_rma_inside", "on"));
+    assert_int_equal(world.bytes_read, 2 * BYTES_MAX);
+    for (int i = 1; i <= 2; i++) { /* the proof, and the first of a message */
+        const char every[] = {(char)('0' + i), '\0'};
+        world =
+            succeeds(large_items, SETTINGS("loop_rma_inside", "on", "loop_rma_fail_every", every));
+        assert_int_equal(world.reads_failed > 0, i == 2);
+        assert_int_equal(world.bytes_read, 0);
+    }
+}
+
 /* ---- What fails ------------------------------------------------------------------------------ */
 
 /* With 1 the read that should prove the path fails, with 2 the first one of a message. */
@@ -613,6 +628,7 @@ int main(void)
         cmocka_unit_test(test_late_frames),
         cmocka_unit_test(test_short_writes),
         cmocka_unit_test(test_late_reads),
+        cmocka_unit_test(test_reads_that_end_at_once),
         cmocka_unit_test(test_failing_reads),
         cmocka_unit_test(test_hanging_reads_are_given_up),
         cmocka_unit_test(test_cancelled_during_reads),
