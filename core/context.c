@@ -43,9 +43,10 @@ int haul_context_enter(const struct haul_context *context)
 }
 
 /* How long closing waits for small replies to be handed over, and then for last frames to arrive: a
- * channel tries that for a second, and lets go of what it was lent after that. */
-#define REPLIES_NS ((int64_t)HAUL_NS_PER_S)
-#define FAREWELL_NS (2 * (int64_t)HAUL_NS_PER_S)
+ * channel tries that for a second, and then lets go of what it was lent. Together the 2 s that
+ * context.h promises. */
+#define REPLIES_NS (750 * (int64_t)HAUL_NS_PER_MS)
+#define FAREWELL_NS (1250 * (int64_t)HAUL_NS_PER_MS)
 
 static bool nothing_is_on_its_way(void *arg)
 {

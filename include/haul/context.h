@@ -63,8 +63,10 @@ HAUL_API void haul_providers_each(struct haul_options *options,
 HAUL_API int haul_open(struct haul_context **context, const struct haul_options *options);
 
 /* Ends what it does: servers and peers are closed, their ops fail with HAUL_CLOSED, waits in other
- * threads end with HAUL_CLOSED. Bounded: at most 2 s, to hand over what is on its way out. The
- * handles of servers, peers, ops and batches made from it stay to be released by their owners. */
+ * threads end with HAUL_CLOSED. Bounded: at most 2 s, to hand over what is on its way out; beyond
+ * that only while rma reads that were fenced have not ended, since what they write to is nobody's
+ * memory until then. The handles of servers, peers, ops and batches made from it stay to be
+ * released by their owners. */
 HAUL_API void haul_context_shutdown(struct haul_context *context);
 /* The same, and the end of the handle: no other thread may begin a call with it. */
 HAUL_API void haul_close(struct haul_context *context);
