@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Processes: fork, spawn and forkserver, and peers that are killed."""
+import gc
 import multiprocessing
 import os
 import signal
+import weakref
 
 import numpy as np
 import pytest
@@ -122,3 +124,39 @@ def test_killed_client(provider):
         while "y" not in server.recv(WAIT):
             pass
         op.result(WAIT)
+
+
+def listen_and_pause(addresses, provider):
+    with haul.Context(provider=provider, prepaid_max="64M") as context:  # arrays are sent unasked
+        server = context.listen("127.0.0.1:0")
+        addresses.send(server.address)
+        while True:
+            signal.pause()
+
+
+def test_closing_gets_arrays_back_from_a_stopped_peer(provider):
+    """The library below may hold what it cannot send; closing waits until it lets go."""
+    if provider == "loop":
+        pytest.skip("loop is for one process")
+    processes = multiprocessing.get_context("spawn")
+    ours, theirs = processes.Pipe()
+    child = processes.Process(target=listen_and_pause, args=(theirs, provider))
+    child.start()
+    try:
+        assert ours.poll(WAIT)
+        context = haul.Context(provider=provider)
+        peer = context.connect(ours.recv(), timeout=WAIT)
+        os.kill(child.pid, signal.SIGSTOP)
+        array = np.ones(32 << 20, np.uint8)  # more than the sockets' buffers take
+        lent = weakref.ref(array)
+        op = peer.send_async({"x": array})
+        del array
+        context.close()
+        with pytest.raises(haul.Closed):
+            op.result(WAIT)
+        del op
+        gc.collect()
+        assert lent() is None
+    finally:
+        child.kill()
+        child.join(WAIT)
