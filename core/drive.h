@@ -47,6 +47,9 @@ struct haul_drive {
     atomic_bool thread_stop;
     int thread_fd; /* eventfd */
 
+    int crowd;             /* descriptors that were ready when asked last */
+    unsigned quick_passes; /* since then */
+
     uint64_t now_ns;        /* the clock, as the last pass read it */
     uint64_t idle_ns;       /* spent waiting for events, all turns together */
     uint64_t idle_since_ns; /* 0: not waiting */

@@ -193,7 +193,8 @@ struct haul_channel_ops {
     void (*give_back)(void *channel, void *token);
 
     /* Optional (NULL): work that no watched descriptor announces. Returns whether it did anything.
-     * Called in each pass and before each sleep. */
+     * Called in each pass and before each sleep; while core spins, several times between two looks
+     * at the descriptors: a place to look where the next event is likely. */
     bool (*progress)(void *channel);
     /* Optional (NULL): when progress() must run at the latest (now_ns), UINT64_MAX for no such
      * time. */

@@ -36,6 +36,8 @@ static void conn_ready(void *arg, uint32_t events)
         haul_tcp_drain_ready(conn);
         return;
     }
+    conn->channel->recent = conn;
+    conn->channel->recent_pass = conn->channel->pass;
     if (events & EPOLLOUT)
         haul_tcp_flush(conn);
     if (conn->state == HAUL_TCP_OPEN && events & (EPOLLIN | EPOLLHUP | EPOLLERR)) {
@@ -46,6 +48,16 @@ static void conn_ready(void *arg, uint32_t events)
         conn->watch = NULL;
     }
     haul_tcp_report(conn);
+}
+
+bool haul_tcp_conn_try_recent(struct haul_tcp_channel *channel)
+{
+    struct haul_tcp_conn *conn = channel->recent;
+    if (!conn || channel->recent_pass == channel->pass || conn->state != HAUL_TCP_OPEN)
+        return false;
+    bool read = haul_tcp_receive(conn);
+    haul_tcp_report(conn);
+    return read;
 }
 
 static void conn_expired(void *arg)
@@ -96,6 +108,8 @@ int haul_tcp_conn_adopt(struct haul_tcp_conn *conn, int fd, uint32_t events)
 
 void haul_tcp_conn_close(struct haul_tcp_conn *conn)
 {
+    if (conn->channel->recent == conn)
+        conn->channel->recent = NULL;
     if (conn->watch)
         haul_tcp_host->unwatch(conn->watch);
     conn->watch = NULL;

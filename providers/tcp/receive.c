@@ -255,26 +255,28 @@ static void stream_ended(struct haul_tcp_conn *conn, int error)
     haul_tcp_conn_lose(conn, HAUL_PEER_LOST, why);
 }
 
-void haul_tcp_receive(struct haul_tcp_conn *conn)
+bool haul_tcp_receive(struct haul_tcp_conn *conn)
 {
     struct plan plan;
-    for (size_t taken = 0; taken < RECEIVE_BUDGET && conn->state == HAUL_TCP_OPEN;) {
+    size_t taken = 0;
+    while (taken < RECEIVE_BUDGET && conn->state == HAUL_TCP_OPEN) {
         if (!plan_read(conn, &plan))
-            return;
+            return true;
         ssize_t n = readv(conn->fd, plan.parts, (int)plan.count);
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0 && errno == EAGAIN)
-            return;
+            break;
         if (n <= 0) {
             stream_ended(conn, n < 0 ? errno : 0);
-            return;
+            return true;
         }
+        taken += (size_t)n;
         deliver_read(conn, &plan, (size_t)n);
         /* A short read has emptied the socket; but in a payload its sender is filling it meanwhile,
          * and looking again costs less than a turn through the event loop. */
         if ((size_t)n < plan.direct + plan.spare && conn->input.payload_left == 0)
-            return;
-        taken += (size_t)n;
+            break;
     }
+    return taken > 0;
 }

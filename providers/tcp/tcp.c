@@ -55,10 +55,9 @@ static struct haul_tcp_timer *find_expired(struct haul_tcp_channel *channel, uin
     return NULL;
 }
 
-static bool progress(void *instance)
+/* Returns whether any had expired. */
+static bool run_timers(struct haul_tcp_channel *channel)
 {
-    struct haul_tcp_channel *channel = instance;
-    channel->pass++;
     if (channel->timer_ns == HAUL_TCP_TIMER_OFF)
         return false;
     uint64_t now_ns = haul_tcp_host->now_ns();
@@ -72,6 +71,14 @@ static bool progress(void *instance)
         expired = true;
     }
     return expired;
+}
+
+static bool progress(void *instance)
+{
+    struct haul_tcp_channel *channel = instance;
+    bool worked = haul_tcp_conn_try_recent(channel);
+    channel->pass++;
+    return run_timers(channel) || worked;
 }
 
 static uint64_t deadline_ns(void *instance)

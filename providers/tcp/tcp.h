@@ -41,6 +41,8 @@ struct haul_tcp_channel {
     unsigned user_timeout_ms;    /* TCP_USER_TIMEOUT, 0: the system's */
     bool sets_local_send_buffer; /* see haul_tcp_socket_tune() */
     uint64_t pass; /* counts progress(): the sending budget of a connection is per pass */
+    struct haul_tcp_conn *recent; /* that was ready last, or NULL */
+    uint64_t recent_pass;         /* when that was */
     TAILQ_HEAD(, haul_tcp_timer) timers;
     uint64_t timer_ns; /* no timer expires before it */
     TAILQ_HEAD(, haul_tcp_conn) draining;
@@ -180,6 +182,10 @@ void haul_tcp_conn_give_up(struct haul_tcp_conn *conn);
  * or NULL: strerror(error). */
 void haul_tcp_conn_fail(struct haul_tcp_conn *conn, const char *why, int error);
 void haul_tcp_disconnect(void *conn, bool flush);
+/* Reads the connection that was ready last, if it was not in this pass: while core looks again and
+ * again, it is the likely next one, and reading costs less than asking which one is ready. Returns
+ * whether anything came. */
+bool haul_tcp_conn_try_recent(struct haul_tcp_channel *channel);
 /* strerror() as a part of a sentence: "connection refused". Returns text. */
 const char *haul_tcp_error_format(int error, char text[HAUL_TCP_ADDRESS_TEXT_BYTES]);
 
@@ -199,8 +205,9 @@ void haul_tcp_unlisten(void *handle);
 
 /* ---- receive.c ------------------------------------------------------------------------------ */
 
-/* Reads what is there, up to a budget, and delivers it. */
-void haul_tcp_receive(struct haul_tcp_conn *conn);
+/* Reads what is there, up to a budget, and delivers it. Returns whether there was anything, be it
+ * the end. */
+bool haul_tcp_receive(struct haul_tcp_conn *conn);
 
 /* ---- send.c --------------------------------------------------------------------------------- */
 
