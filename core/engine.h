@@ -42,6 +42,7 @@ enum {
     HAUL_REDIAL_LAST_MS = 1000,
     HAUL_FREE_OBJECTS_MAX = 1024,   /* messages and ops that are kept for reuse */
     HAUL_FREE_BYTES_MAX = 64 << 10, /* ... unless their manifest has more memory than this */
+    HAUL_MANIFESTS_MAX = 32 << 20,  /* bytes of such manifests, of a peer's unreleased messages */
 };
 
 /* Messages that wait for memory this long are worth a log line. */
@@ -233,6 +234,7 @@ struct haul_link {
     uint64_t taken_messages, taken_bytes;     /* arrived on credit */
     uint64_t used_all_since_ns;               /* 0: it has message credits left */
     bool used_all_logged;
+    size_t manifest_bytes;    /* of large manifests, of its messages that are not freed */
     struct haul_list inbound; /* messages not delivered, in manifest order */
     struct haul_list replies; /* messages that answer our calls, not whole yet */
 
@@ -306,9 +308,10 @@ struct haul_message {
     struct haul_list place_node; /* in inbox->unplaced, engine->fetching or engine->reading */
     struct haul_manifest manifest;
     enum haul_message_state state;
-    bool on_credit;    /* its message credit goes back when it is done */
-    bool answered;     /* the sender's op ended, by ACK or reply */
-    bool fetch_active; /* counts in engine->fetches */
+    size_t manifest_bytes; /* that it counts in link->manifest_bytes */
+    bool on_credit;        /* its message credit goes back when it is done */
+    bool answered;         /* the sender's op ended, by ACK or reply */
+    bool fetch_active;     /* counts in engine->fetches */
     bool pool_wait_counted, waits_for_pool;
     struct haul_op *call; /* that it answers */
 
@@ -524,7 +527,7 @@ void haul_inbox_close(struct haul_engine *engine, struct haul_inbox *inbox);
 struct haul_message *haul_message_create(struct haul_link *link);
 /* Gives memory, credit and references back; under the lock. */
 void haul_message_free(struct haul_message *message);
-/* Into and out of DELIVERED: what the user holds is counted. */
+/* The one way to another state: what the user holds (DELIVERED) is counted. */
 void haul_message_set_state(struct haul_message *message, enum haul_message_state state);
 /* Frames that the channel lent go back to it. */
 void haul_message_give_back(struct haul_message *message);
@@ -537,6 +540,8 @@ void haul_message_destroy(struct haul_message *message);
 /* Finds a place for a new message: a posted destination, else the pool: now for its inline bytes,
  * when there is memory for the offered ones. */
 void haul_place_message(struct haul_message *message);
+/* Pool memory for its inline bytes, promised with the credit. Errors: HAUL_NO_MEMORY. */
+int haul_place_inline(struct haul_message *message);
 /* Copies a lent part that is not aligned for its type. */
 int haul_place_copy(struct haul_message *message, struct haul_array *array, const void *data);
 /* Takes memory for its offered bytes, if it has none. HAUL_NO_MEMORY: not now; other errors: never.
@@ -549,6 +554,13 @@ void haul_place_wait(struct haul_message *message);
 void haul_place_inbox(struct haul_inbox *inbox);
 /* Takes the inbox's receive kind from a receive call. */
 void haul_place_by(struct haul_inbox *inbox, enum haul_placement placement);
+/* ---- destination.c: memory that receives name --------------------------------------------------
+ */
+
+/* The posted destination that a message may go to now, or NULL. */
+struct haul_destination *haul_destination_for(const struct haul_message *message);
+/* Gives it a row there, or refuses it. */
+void haul_destination_claim(struct haul_destination *destination, struct haul_message *message);
 void haul_destination_post(struct haul_engine *engine, struct haul_inbox *inbox,
                            struct haul_destination *destination);
 /* Ends a filling: its incomplete messages are placed anew, elsewhere. After it no byte is written.

@@ -303,7 +303,7 @@ int haul_fetch_probe(struct haul_link *link, const struct haul_wire_rma *rma)
 void haul_fetch_queue(struct haul_message *message)
 {
     struct haul_engine *engine = message->engine;
-    message->state = HAUL_MESSAGE_FETCHING;
+    haul_message_set_state(message, HAUL_MESSAGE_FETCHING);
     if (message->stream_received == message->manifest.offered_bytes) {
         haul_inbound_progress(message);
         return;

@@ -171,6 +171,9 @@ static int take_hello(struct haul_link *link, const struct haul_wire_hello *hell
     link->window_messages = link->credit_messages = hello->credit_messages;
     link->credit_bytes = hello->credit_bytes;
     snprintf(link->peer->why, sizeof link->peer->why, "%s", hello->why);
+    haul_log(HAUL_LOG_DEBUG, "%s: process %llu, which asks after %.3g s of silence (0: never)",
+             address_of(link), (unsigned long long)hello->pid,
+             (double)hello->heartbeat_ns / (double)HAUL_NS_PER_S);
     try_rma(link, hello);
     return link->probing ? 0 : open_link(link);
 }

@@ -172,7 +172,7 @@ void haul_inbound_progress(struct haul_message *message)
         }
         haul_fetch_end(message);
         haul_list_remove(&message->place_node);
-        message->state = HAUL_MESSAGE_WHOLE;
+        haul_message_set_state(message, HAUL_MESSAGE_WHOLE);
         if (message->mapping_count == 0)
             haul_inbound_release_given(message);
         if (message->call) {
@@ -259,6 +259,26 @@ static int accept_manifest(struct haul_link *link, struct haul_message *message,
     return 0;
 }
 
+/* Large manifests are memory that no credit stands for: a peer gets so much of it, and one message
+ * in any case. */
+static int count_manifest(struct haul_message *message)
+{
+    struct haul_link *link = message->link;
+    size_t bytes = haul_manifest_memory(&message->manifest);
+    if (bytes <= HAUL_FREE_BYTES_MAX)
+        return 0;
+    if (link->manifest_bytes > 0 && link->manifest_bytes + bytes > HAUL_MANIFESTS_MAX)
+        return haul_fail(
+            HAUL_TOO_LARGE,
+            "its keys and shapes take %zu KiB, those of the sender's messages that are "
+            "not released yet %zu KiB: more than %d MiB in all; send fewer arrays in a "
+            "message, or fewer messages at a time",
+            bytes >> 10, link->manifest_bytes >> 10, HAUL_MANIFESTS_MAX >> 20);
+    message->manifest_bytes = bytes;
+    link->manifest_bytes += bytes;
+    return 0;
+}
+
 int haul_inbound_manifest(struct haul_link *link, const uint8_t *header, size_t header_bytes)
 {
     struct haul_message *message = haul_message_create(link);
@@ -273,6 +293,8 @@ int haul_inbound_manifest(struct haul_link *link, const uint8_t *header, size_t 
     uint64_t payload_bytes = haul_prefix_payload_bytes(header);
     if (err == HAUL_TOO_LARGE)
         message->manifest.inline_bytes = payload_bytes;
+    else
+        err = count_manifest(message);
     err = accept_manifest(link, message, err);
     if (err) { /* the connection ends: what is in link->inbound goes with it */
         link->receiving = NULL;

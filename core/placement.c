@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Where received bytes land: in memory that a receive named (a destination), in place (given arrays
+ * Where received bytes land: in memory that a receive named (destination.c), in place (given arrays
  * on a path that maps), in one pool block for each stream of a message, or in frames that the
  * channel lends (then only a budget is kept here).
  *
@@ -12,7 +12,6 @@
  * (inbox->unplaced) until a destination is posted, so that they land in it without a copy. */
 #include "engine.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 
 /* ---- Pool ------------------------------------------------------------------------------------ */
@@ -51,6 +50,11 @@ static int place_in_pool(struct haul_message *message, bool offered, bool reserv
     }
     *(offered ? &message->offered_block : &message->inline_block) = block;
     return 0;
+}
+
+int haul_place_inline(struct haul_message *message)
+{
+    return message->manifest.inline_bytes > 0 ? place_in_pool(message, false, true) : 0;
 }
 
 static int keep_copy(struct haul_message *message, struct haul_block *block)
@@ -181,138 +185,15 @@ void haul_place_wait(struct haul_message *message)
 
 /* ---- Messages -------------------------------------------------------------------------------- */
 
-static struct haul_destination *free_destination(struct haul_inbox *inbox)
-{
-    HAUL_LIST_EACH(&inbox->destinations, node)
-    {
-        struct haul_destination *destination =
-            HAUL_CONTAINER_OF(node, struct haul_destination, node);
-        if (destination->claimed < destination->rows)
-            return destination;
-    }
-    return NULL;
-}
-
-/* Messages of one peer go to destinations in order: none passes an earlier one that is elsewhere.
- */
-static bool may_claim(const struct haul_message *message)
-{
-    const struct haul_list *earlier = message->node.previous;
-    if (message->inline_received < message->manifest.inline_bytes &&
-        (message->inline_block || message->inline_received > 0))
-        return false; /* its inline bytes are on their way to the pool */
-    return earlier == &message->link->inbound ||
-           HAUL_CONTAINER_OF(earlier, const struct haul_message, node)->destination;
-}
-
-static const struct haul_array *find_row(const struct haul_destination *destination, size_t guess,
-                                         const char *key)
-{
-    if (guess < destination->array_count && !strcmp(destination->row[guess].key, key))
-        return &destination->row[guess];
-    for (size_t i = 0; i < destination->array_count; i++)
-        if (!strcmp(destination->row[i].key, key))
-            return &destination->row[i];
-    return NULL;
-}
-
-static int check_fit(const struct haul_destination *destination, const struct haul_message *message)
-{
-    const struct haul_manifest *manifest = &message->manifest;
-    char wanted[128], got[128];
-    for (uint32_t i = 0; i < manifest->count; i++) {
-        const struct haul_array *array = &manifest->arrays[i].array;
-        const struct haul_array *row = find_row(destination, i, array->key);
-        if (!row)
-            return haul_fail(HAUL_REFUSED, "%s: the receiver does not expect an array of that name",
-                             array->key);
-        if (!haul_array_same_type(row, array))
-            return haul_fail(HAUL_REFUSED, "%s: expected %s, got %s", array->key,
-                             haul_array_format(row, wanted, sizeof wanted),
-                             haul_array_format(array, got, sizeof got));
-    }
-    for (size_t i = 0; i < destination->array_count; i++)
-        if (manifest->count != destination->array_count &&
-            !haul_message_find(message, destination->row[i].key))
-            return haul_fail(HAUL_REFUSED, "%s: expected, but the message does not have it",
-                             destination->row[i].key);
-    return 0;
-}
-
-static size_t free_row(const struct haul_destination *destination)
-{
-    size_t row = 0;
-    while (destination->message[row])
-        row++;
-    return row;
-}
-
-static void release_block(struct haul_block **block)
-{
-    if (*block)
-        haul_block_release(*block);
-    *block = NULL;
-}
-
-/* Gives the message a row; what it has received already is copied there. */
-static void occupy(struct haul_destination *destination, struct haul_message *message)
-{
-    struct haul_manifest *manifest = &message->manifest;
-    size_t row = free_row(destination);
-    for (uint32_t i = 0; i < manifest->count; i++) {
-        struct haul_array *array = &manifest->arrays[i].array;
-        const struct haul_array *type = find_row(destination, i, array->key);
-        char *to = type->data ? (char *)type->data + row * type->nbytes : NULL;
-        if (array->data && array->nbytes > 0) {
-            memcpy(to, array->data, (size_t)array->nbytes);
-            HAUL_COUNT(message->peer, bytes_copied, array->nbytes);
-        }
-        array->data = to;
-        array->flags &= ~(uint32_t)HAUL_SHARED;
-    }
-    release_block(&message->inline_block);
-    release_block(&message->offered_block);
-    while (message->copy_count > 0)
-        haul_block_release(message->copies[--message->copy_count]);
-    haul_message_give_back(message);
-    destination->message[row] = message;
-    destination->claimed++;
-    message->destination = destination;
-    message->row = row;
-}
-
-/* Places a message in a destination, or refuses it. */
-static void claim(struct haul_destination *destination, struct haul_message *message)
-{
-    if (check_fit(destination, message)) {
-        haul_inbound_refuse(message, HAUL_REFUSED, haul_error_detail());
-        return;
-    }
-    occupy(destination, message);
-    haul_list_remove(&message->place_node);
-    haul_fetch_queue(message);
-}
-
-/* The destination that a message may go to now, or NULL. */
-static struct haul_destination *destination_for(const struct haul_message *message)
-{
-    struct haul_inbox *inbox = message->link->inbox;
-    if (message->call || inbox->placement != HAUL_PLACE_NAMED || !may_claim(message))
-        return NULL;
-    return free_destination(inbox);
-}
-
 void haul_place_message(struct haul_message *message)
 {
     struct haul_inbox *inbox = message->link->inbox;
-    struct haul_destination *destination = destination_for(message);
+    struct haul_destination *destination = haul_destination_for(message);
     if (destination) {
-        claim(destination, message);
+        haul_destination_claim(destination, message);
         return;
     }
-    int err = 0;
-    if (message->manifest.inline_bytes > 0 && !lends(message->link))
-        err = place_in_pool(message, false, true);
+    int err = lends(message->link) ? 0 : haul_place_inline(message);
     if (err) {
         haul_inbound_refuse(message, err, haul_error_detail());
         return;
@@ -332,7 +213,7 @@ static struct haul_message *next_unplaced(struct haul_inbox *inbox)
     HAUL_LIST_EACH(&inbox->unplaced, node)
     {
         struct haul_message *message = HAUL_CONTAINER_OF(node, struct haul_message, place_node);
-        if (destination_for(message))
+        if (haul_destination_for(message))
             return message;
     }
     return NULL;
@@ -349,7 +230,7 @@ void haul_place_inbox(struct haul_inbox *inbox)
     }
     /* Placing one may deliver, refuse or place others: the search begins anew each time. */
     while ((message = next_unplaced(inbox)))
-        claim(free_destination(inbox), message);
+        haul_destination_claim(haul_destination_for(message), message);
 }
 
 void haul_place_by(struct haul_inbox *inbox, enum haul_placement placement)
@@ -358,180 +239,4 @@ void haul_place_by(struct haul_inbox *inbox, enum haul_placement placement)
         return;
     inbox->placement = placement;
     haul_place_inbox(inbox);
-}
-
-/* ---- Destinations ---------------------------------------------------------------------------- */
-
-void haul_destination_post(struct haul_engine *engine, struct haul_inbox *inbox,
-                           struct haul_destination *destination)
-{
-    destination->inbox = inbox;
-    haul_list_append(&inbox->destinations, &destination->node);
-    inbox->placement = HAUL_PLACE_NAMED;
-    haul_destination_fill(engine, inbox);
-    haul_place_inbox(inbox);
-}
-
-void haul_destination_filled(struct haul_message *message)
-{
-    haul_inbound_acknowledge(message);
-    haul_credit_return(message); /* what it holds is the user's memory */
-    message->destination->whole++;
-    haul_engine_changed(message->engine);
-}
-
-void haul_destination_fill(struct haul_engine *engine, struct haul_inbox *inbox)
-{
-    struct haul_destination *destination;
-    while (!haul_list_empty(&inbox->messages) && (destination = free_destination(inbox))) {
-        struct haul_message *message = haul_inbox_pop(engine, inbox);
-        if (check_fit(destination, message)) {
-            haul_inbound_refuse(message, HAUL_REFUSED, haul_error_detail());
-        } else {
-            occupy(destination, message);
-            haul_destination_filled(message);
-        }
-    }
-}
-
-void haul_destination_vacate(struct haul_message *message)
-{
-    struct haul_destination *destination = message->destination;
-    destination->message[message->row] = NULL;
-    destination->claimed--;
-    destination->whole -= message->state == HAUL_MESSAGE_DELIVERED;
-    message->destination = NULL;
-    if (!haul_list_empty(&destination->node))
-        haul_place_inbox(destination->inbox);
-}
-
-/* A row of a posted destination, looked at anew after each wait: its message may be freed
- * meanwhile. */
-struct row {
-    const struct haul_destination *destination;
-    size_t index;
-};
-
-static bool has_no_reads(void *arg)
-{
-    const struct row *row = arg;
-    const struct haul_message *message = row->destination->message[row->index];
-    return !message || message->reads == 0;
-}
-
-/* Ends what an rma peer may still write into a row. */
-static void end_reads(struct haul_engine *engine, struct haul_destination *destination,
-                      size_t index)
-{
-    struct row row = {destination, index};
-    struct haul_message *message = destination->message[index];
-    if (message->reads == 0)
-        return;
-    if (message->state != HAUL_MESSAGE_DROPPED)
-        message->state = HAUL_MESSAGE_PLACING; /* no further read is issued */
-    message->link->rma->provider->rma->fence(message->link->rma_peer);
-    /* No signal may end this: after it the memory is the user's. */
-    while (haul_drive_wait(&engine->drive, has_no_reads, &row, UINT64_MAX) == HAUL_INTERRUPTED)
-        ;
-}
-
-/* Moves what has come of the inline bytes from a row to the pool. */
-static int move_inline(struct haul_message *message)
-{
-    struct haul_manifest *manifest = &message->manifest;
-    void **from = malloc(HAUL_MAX(manifest->count, 1u) * sizeof *from);
-    if (!from)
-        return haul_fail(HAUL_NO_MEMORY, "no memory to take a message back from a receive");
-    for (uint32_t i = 0; i < manifest->count; i++) {
-        from[i] = manifest->arrays[i].array.data;
-        manifest->arrays[i].array.data = NULL;
-    }
-    int err = manifest->inline_bytes > 0 ? place_in_pool(message, false, true) : 0;
-    struct haul_cursor at = {0, 0};
-    for (uint64_t left = err ? 0 : message->inline_received; left > 0;) {
-        struct haul_manifest_array *item = haul_cursor_array(manifest, &at, false);
-        uint64_t bytes = HAUL_MIN(item->array.nbytes, left);
-        memcpy(item->array.data, from[at.index], (size_t)bytes);
-        HAUL_COUNT(message->peer, bytes_copied, bytes);
-        at.offset += bytes;
-        left -= bytes;
-    }
-    free(from);
-    return err;
-}
-
-/* Nothing of its offered bytes counts as received: they will be fetched anew. */
-static void forget_stream(struct haul_message *message)
-{
-    struct haul_link *link = message->link;
-    haul_fetch_end(message);
-    haul_list_remove(&message->place_node);
-    if (link->receiving == message && link->receiving_stream)
-        link->receiving = NULL;
-    message->stream_received = 0;
-    message->read_cursor = (struct haul_cursor){0, 0};
-    message->reads_failed = false; /* they were fenced, which is no fault of the path */
-    message->state = HAUL_MESSAGE_PLACING;
-}
-
-/* Takes a message that was not delivered out of its row; it is placed anew, elsewhere. */
-static void evict(struct haul_engine *engine, struct haul_message *message)
-{
-    struct haul_destination *destination = message->destination;
-    size_t row = message->row;
-    end_reads(engine, destination, row);
-    if (!destination->message[row])
-        return; /* its peer was lost meanwhile */
-    forget_stream(message);
-    int err = move_inline(message);
-    destination->message[row] = NULL;
-    destination->claimed--;
-    message->destination = NULL;
-    if (err)
-        haul_inbound_refuse(message, err, haul_error_detail());
-    else if (message->manifest.offered_bytes > 0)
-        haul_list_append(&message->link->inbox->unplaced, &message->place_node);
-    else
-        haul_fetch_queue(message);
-}
-
-/* The first message of the link from `seq` on that has a row and was not delivered. */
-static struct haul_message *next_in_row(struct haul_link *link, uint64_t seq)
-{
-    HAUL_LIST_EACH(&link->inbound, node)
-    {
-        struct haul_message *message = HAUL_CONTAINER_OF(node, struct haul_message, node);
-        if (message->manifest.seq >= seq && message->destination)
-            return message;
-    }
-    return NULL;
-}
-
-/* With a message go the later ones of its peer: they could not be delivered before it, and it may
- * need their rows. */
-static void evict_from(struct haul_engine *engine, struct haul_message *first)
-{
-    struct haul_link *link = first->link;
-    uint64_t seq = first->manifest.seq;
-    struct haul_message *message;
-    haul_link_retain(link);
-    while ((message = next_in_row(link, seq)))
-        evict(engine, message);
-    haul_link_release(link);
-}
-
-void haul_destination_withdraw(struct haul_engine *engine, struct haul_destination *destination)
-{
-    struct haul_inbox *inbox = destination->inbox;
-    haul_list_remove(&destination->node);
-    for (size_t row = 0; row < destination->rows; row++) {
-        struct haul_message *message = destination->message[row];
-        if (!message || message->state == HAUL_MESSAGE_DELIVERED)
-            continue;
-        if (message->state == HAUL_MESSAGE_DROPPED)
-            end_reads(engine, destination, row); /* the last of them frees it */
-        else
-            evict_from(engine, message);
-    }
-    haul_place_inbox(inbox); /* other destinations may have room for them */
 }

@@ -94,10 +94,10 @@ HAUL_API int haul_dict_alloc_array(struct haul_dict *dict, struct haul_array *ar
 HAUL_API int haul_dict_put_block(struct haul_dict *dict, const struct haul_array *array,
                                  struct haul_block *block);
 
-/* Gives an array from haul_dict_alloc() with the next send: when that send starts the array leaves
- * the dict, and its memory goes back to the pool when the receiver has released it (in place on
- * shared memory) or has all of it. The caller must not touch it after the send has started.
- * Errors: HAUL_NOT_FOUND, HAUL_INVALID (not from haul_dict_alloc), HAUL_BUSY. */
+/* Gives an array from haul_dict_alloc() or haul_dict_put_block() with the next send: when that send
+ * starts the array leaves the dict, and the dict's reference to its memory ends when the receiver
+ * has released it (in place on shared memory) or has all of it. Nobody may write to it after the
+ * send has started. Errors: HAUL_NOT_FOUND, HAUL_INVALID (put with haul_dict_put()), HAUL_BUSY. */
 HAUL_API int haul_dict_give(struct haul_dict *dict, const char *key);
 
 HAUL_API size_t haul_dict_count(const struct haul_dict *dict);

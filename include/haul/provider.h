@@ -168,7 +168,7 @@ struct haul_channel_ops {
                   char *bound, size_t bound_size);
     void (*unlisten)(void *handle);
 
-    /* Starts a connection; connected() or lost() follow, maybe before it returns. One try: core
+    /* Starts a connection; connected() or lost() follow, not before it returns. One try: core
      * redials. */
     int (*connect)(void *channel, void *route, struct haul_link *link, void **conn);
     /* Ends the connection and frees conn; borrowed payloads come back with sent() before it

@@ -21,7 +21,9 @@ static struct stat file_status(const char *path)
     return status;
 }
 
-/* libzmq replaces whatever lies in the way; only a socket that nobody listens on may go. */
+/* libzmq replaces whatever lies in the way; only a socket that nobody listens on may go. The probe
+ * is of another type than a server's socket: one that is alive refuses it for that, and never sees
+ * a connection. */
 static int check_file(const char *path)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
@@ -30,11 +32,12 @@ static int check_file(const char *path)
         return 0;
     if (!S_ISSOCK(status.st_mode))
         return EEXIST;
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0)
         return errno;
     memcpy(address.sun_path, path, strlen(path));
-    bool lives = connect(fd, (struct sockaddr *)&address, sizeof address) == 0 || errno == EAGAIN;
+    bool lives =
+        connect(fd, (struct sockaddr *)&address, sizeof address) == 0 || errno != ECONNREFUSED;
     close(fd);
     return lives ? EADDRINUSE : 0;
 }
@@ -90,7 +93,7 @@ static int bind_all(struct haul_zmq_server *server)
 
 /* libzmq closes the connections that were accepted there too. Returns when its I/O thread has
  * closed what we listen on, so that the address is free for the next who listens: after
- * microseconds. */
+ * microseconds, and after HAUL_ZMQ_FLUSH_MS at the latest, should that thread get no CPU. */
 void haul_zmq_server_unbind(struct haul_zmq_server *server)
 {
     if (server->bound_count == 0)

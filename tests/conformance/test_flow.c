@@ -432,6 +432,44 @@ static void test_just_too_large_for_the_pool(void **state)
     pair_close(pair);
 }
 
+static struct haul_dict *dict_of_many_keys(struct haul_context *context, unsigned count)
+{
+    static const uint8_t value = 7;
+    struct haul_dict *dict;
+    char key[256];
+    OK(haul_dict_create(context, &dict));
+    for (unsigned i = 0; i < count; i++) {
+        snprintf(key, sizeof key, "%0255u", i);
+        OK(haul_dict_put(dict, key, HAUL_U8, 0, NULL, &value));
+    }
+    return dict;
+}
+
+/* Descriptions of arrays take memory too: a peer gets a share of it, not what 64 messages may hold.
+ */
+static void test_memory_of_manifests_is_bounded(void **state)
+{
+    enum { CREDITS = 64, KEYS = 5000 };
+    struct pair *pair = pair_open("credits", "64", NULL);
+    struct haul_dict *dict = dict_of_many_keys(pair->client_context, KEYS);
+    struct haul_message *kept[CREDITS], *message;
+    unsigned count = 0;
+    int err;
+    (void)state;
+    FAILS(HAUL_TIMEOUT, "no message", haul_recv(pair->server, &message, 0)); /* to the pool */
+    while (!(err = haul_send(pair->peer, dict, WAIT_NS)) && count < CREDITS)
+        OK(haul_recv(pair->server, &kept[count++], WAIT_NS));
+    FAILS(HAUL_TOO_LARGE, "not released yet", err);
+    assert_in_range(count, 2, CREDITS - 1);
+    release_all(kept, count);
+    OK(haul_send(pair->peer, dict, WAIT_NS));
+    OK(haul_recv(pair->server, &message, WAIT_NS));
+    assert_int_equal(haul_message_count(message), KEYS);
+    haul_message_release(message);
+    haul_dict_destroy(dict);
+    pair_close(pair);
+}
+
 /* A send that ends by its timeout is not delivered later, or whole; the arrays are the caller's. */
 static void test_timeouts_take_the_message_back(void **state)
 {
@@ -516,6 +554,7 @@ int main(void)
         cmocka_unit_test(test_replies_pass_requests_that_wait_for_memory),
         cmocka_unit_test(test_who_waits_for_memory_makes_way_when_it_leaves),
         cmocka_unit_test(test_just_too_large_for_the_pool),
+        cmocka_unit_test(test_memory_of_manifests_is_bounded),
         TEST(test_timeouts_take_the_message_back),
         TEST(test_many_peers),
     };
