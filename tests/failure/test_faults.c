@@ -613,6 +613,82 @@ static void test_all_faults(void **state)
     }
 }
 
+/* ---- Reads into named memory ----------------------------------------------------------------- */
+
+enum { ROWS = 4, ROW_BYTES = 2 << 20 };
+
+static struct haul_dict *row_of(struct haul_context *context, void *data, uint64_t seed)
+{
+    struct haul_dict *dict;
+    OK(haul_dict_create(context, &dict));
+    put_bytes(dict, "data", data, ROW_BYTES, seed);
+    return dict;
+}
+
+/* Starts ROWS sends of rows whose bytes are their number. */
+static void start_rows(struct world *world, uint8_t (*data)[ROW_BYTES], struct haul_op **ops)
+{
+    for (unsigned i = 0; i < ROWS; i++) {
+        struct haul_dict *dict = row_of(world->client_context, data[i], i);
+        OK(haul_send_async(world->peer, dict, &ops[i]));
+        haul_dict_destroy(dict);
+    }
+}
+
+static void receive_batch(struct world *world, struct haul_dict *row)
+{
+    struct haul_batch *batch;
+    OK(haul_batch_create(world->server_context, row, ROWS, &batch));
+    OK(haul_batch_post(batch, world->server));
+    OK(haul_batch_wait(batch, WAIT_NS));
+    const uint8_t *rows = haul_batch_find(batch, "data")->data;
+    for (unsigned i = 0; i < ROWS; i++) /* of one peer: in order */
+        assert_true(is_filled(rows + (size_t)i * ROW_BYTES, ROW_BYTES, i));
+    haul_batch_destroy(batch);
+}
+
+static void receive_dicts(struct world *world, struct haul_dict *destination)
+{
+    struct haul_message *message;
+    for (unsigned i = 0; i < ROWS; i++) {
+        OK(haul_recv_into(world->server, destination, &message, WAIT_NS));
+        assert_bytes(message, "data", ROW_BYTES, i);
+        haul_message_release(message);
+    }
+}
+
+/* Returns how many reads failed. */
+static uint64_t land_rows(bool batched, const char *const *settings)
+{
+    static uint8_t data[ROWS][ROW_BYTES], memory[ROW_BYTES];
+    struct world world = {.items = large_items, .patience_ns = WAIT_NS};
+    struct haul_op *ops[ROWS];
+    OK(build(&world, settings));
+    struct haul_dict *row = row_of(world.server_context, memory, ROWS);
+    start_rows(&world, data, ops);
+    (batched ? receive_batch : receive_dicts)(&world, row);
+    for (unsigned i = 0; i < ROWS; i++) {
+        OK(haul_op_wait(ops[i], WAIT_NS));
+        haul_op_release(ops[i]);
+    }
+    haul_dict_destroy(row);
+    note_reads(&world);
+    tear_down(&world);
+    return world.reads_failed;
+}
+
+/* Rows and destinations are whole, whatever the reads do that fill them. */
+static void test_reads_into_named_memory(void **state)
+{
+    (void)state;
+    for (int batched = 0; batched < 2; batched++) {
+        assert_int_equal(land_rows(batched, SETTINGS("loop_rma_delay_us", "5000")), 0);
+        assert_int_equal(land_rows(batched, SETTINGS("loop_rma_inside", "on")), 0);
+        assert_true(land_rows(batched, SETTINGS("loop_rma_fail_every", "3")) > 0);
+    }
+    assert_true(land_rows(true, SETTINGS("loop_rma_hang_every", "4")) > 0);
+}
+
 static int fill_replies(void **state)
 {
     (void)state;
@@ -634,6 +710,7 @@ int main(void)
         cmocka_unit_test(test_cancelled_during_reads),
         cmocka_unit_test(test_gone_after_cancelling),
         cmocka_unit_test(test_shut_down_during_reads),
+        cmocka_unit_test(test_reads_into_named_memory),
         cmocka_unit_test(test_gone_while_busy),
         cmocka_unit_test(test_closed_during_probe),
         cmocka_unit_test(test_dropped_at_every_byte),
