@@ -1,17 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The server process of `haul bench`: receives, answers, and measures itself. */
+ * The server process of `haul bench`: receives, answers, and says how much in what time. */
 #include "bench.h"
+#include "bench_costs.h"
 #include "bench_tally.h"
 #include "command.h"
-#include "count/count.h"
 
-#include <dlfcn.h>
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 enum { NS_PER_MS = 1000000 };
@@ -32,15 +30,6 @@ struct server {
     double empty_rss_mib; /* before the first peer */
     char path[128], why[512];
     char error[RULER_SENTENCE];
-};
-
-/* Everything that a measurement is the difference of. */
-struct reading {
-    uint64_t time_ns, cpu_ns, clients_cpu_ns;
-    bool counted;
-    struct haul_counts counts;
-    struct haul_stats stats;
-    struct rusage usage;
 };
 
 /* Notes why the run cannot go on. Returns false. */
@@ -268,33 +257,6 @@ static void tear_down(struct server *s)
 
 /* ---- Measuring ------------------------------------------------------------------------------- */
 
-static double rss_mib(void)
-{
-    unsigned long pages = 0;
-    FILE *file = fopen("/proc/self/statm", "r");
-    if (!file)
-        return 0;
-    if (fscanf(file, "%*u %lu", &pages) != 1)
-        pages = 0;
-    fclose(file);
-    return (double)pages * (double)sysconf(_SC_PAGESIZE) / (1 << 20);
-}
-
-static void read_all(const struct server *s, struct reading *reading)
-{
-    haul_count_read_fn *count =
-        __extension__(haul_count_read_fn *) dlsym(RTLD_DEFAULT, HAUL_COUNT_SYMBOL);
-    *reading = (struct reading){.time_ns = ruler_now_ns(), .counted = count};
-    reading->cpu_ns = ruler_cpu_ns(0);
-    for (uint32_t i = 0; i < s->board->slot_count; i++)
-        if (s->board->slots[i].pid > 0)
-            reading->clients_cpu_ns += ruler_cpu_ns(s->board->slots[i].pid);
-    if (count)
-        count(&reading->counts);
-    haul_context_stats(s->context, &reading->stats);
-    getrusage(RUSAGE_SELF, &reading->usage);
-}
-
 /* Waits until all clients are connected. They send nothing before. */
 static bool await_clients(struct server *s)
 {
@@ -319,82 +281,28 @@ static bool see_off(struct server *s)
     return true;
 }
 
-static bool measure(struct server *s, struct reading *before, struct reading *after)
+static bool measure(struct server *s, struct bench_reading *before, struct bench_reading *after)
 {
     const struct bench_options *options = s->options;
-    s->empty_rss_mib = rss_mib();
+    s->empty_rss_mib = bench_rss_mib();
     if (!await_clients(s))
         return false;
     ruler_board_enter(s->board, RULER_WARMUP);
     if (!serve(s, ruler_now_ns() + (uint64_t)(options->warmup * 1e9)))
         return false;
-    read_all(s, before);
+    bench_read_costs(s->context, s->board, before);
     ruler_board_enter(s->board, RULER_MEASURE);
     if (!serve(s, before->time_ns + (uint64_t)(options->duration * 1e9)))
         return false;
-    read_all(s, after);
+    bench_read_costs(s->context, s->board, after);
     ruler_board_enter(s->board, RULER_OVER);
     return true;
 }
 
 /* ---- The result ------------------------------------------------------------------------------ */
 
-static json_t *number_or_null(bool known, double value)
-{
-    return known ? json_real(value) : json_null();
-}
-
-/* What a message costs the server, after warm-up. */
-static void add_costs(json_t *result, const struct reading *before, const struct reading *after,
-                      double messages)
-{
-    bool some = messages > 0;
-    double bytes = (double)(after->stats.bytes_received - before->stats.bytes_received);
-    bool counted = after->counted && some;
-    double each = some ? 1 / messages : 0;
-    json_object_set_new(
-        result, "mallocs",
-        number_or_null(counted, (double)(after->counts.mallocs - before->counts.mallocs) * each));
-    json_object_set_new(
-        result, "minor_faults",
-        number_or_null(some, (double)(after->usage.ru_minflt - before->usage.ru_minflt) * each));
-    json_object_set_new(
-        result, "registrations",
-        number_or_null(some,
-                       (double)(after->stats.registrations - before->stats.registrations) * each));
-    json_object_set_new(
-        result, "user_copies_per_byte",
-        number_or_null(counted && bytes > 0,
-                       (double)(after->counts.copied_bytes - before->counts.copied_bytes) / bytes));
-    json_object_set_new(result, "peak_rss_mib", json_real((double)after->usage.ru_maxrss / 1024));
-}
-
-static void add_cpu(json_t *result, const struct server *s, const struct reading *before,
-                    const struct reading *after, double gib)
-{
-    bool local = !s->options->listen;
-    double clients_s = (double)(after->clients_cpu_ns - before->clients_cpu_ns) / 1e9;
-    json_t *cpu = json_object();
-    json_object_set_new(
-        cpu, "server",
-        number_or_null(gib > 0, (double)(after->cpu_ns - before->cpu_ns) / 1e9 / gib));
-    json_object_set_new(cpu, "client", number_or_null(local && gib > 0, clients_s / gib));
-    json_object_set_new(result, "cpu_s_per_gib", cpu);
-}
-
-static void add_idle(json_t *result, const struct server *s, const struct reading *before,
-                     const struct reading *after)
-{
-    double grown_kib = (rss_mib() - s->empty_rss_mib) * 1024;
-    double cpu = (double)(after->cpu_ns - before->cpu_ns);
-    json_object_set_new(result, "kib_per_idle_peer",
-                        json_real(grown_kib / bench_peers(s->options)));
-    json_object_set_new(result, "idle_cpu_percent",
-                        json_real(100 * cpu / (double)(after->time_ns - before->time_ns)));
-}
-
-static json_t *result_of(const struct server *s, const struct reading *before,
-                         const struct reading *after)
+static json_t *result_of(const struct server *s, const struct bench_reading *before,
+                         const struct bench_reading *after)
 {
     const struct bench_options *options = s->options;
     uint64_t messages = bench_tally_sum(&s->tally);
@@ -407,20 +315,19 @@ static json_t *result_of(const struct server *s, const struct reading *before,
         "mode", bench_mode_name(options->mode), "messages", (json_int_t)messages, "bytes",
         (json_int_t)bytes, "seconds", seconds, "gib_per_s", gib / seconds, "rows_per_s",
         (double)(messages * options->workload.rows) / seconds);
-    add_cpu(result, s, before, after, gib);
-    add_costs(result, before, after, (double)messages);
+    bench_add_costs(result, before, after, messages, bytes, !options->listen);
     json_object_set_new(result, "fairness", json_real(bench_tally_fairness(&s->tally)));
     json_object_set_new(result, "peers_served",
                         json_integer((json_int_t)bench_tally_served(&s->tally)));
     if (options->mode == BENCH_IDLE)
-        add_idle(result, s, before, after);
+        bench_add_idle_costs(result, before, after, s->empty_rss_mib, bench_peers(options));
     return result;
 }
 
 int bench_server(const struct bench_options *options, struct ruler_board *board)
 {
     struct server s = {.options = options, .board = board};
-    struct reading before, after;
+    struct bench_reading before, after;
     json_t *result = NULL;
     bool good = set_up(&s);
     if (good) {
