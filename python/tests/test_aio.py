@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """asyncio: descriptors in the event loop, nothing polled, nothing left."""
+
 import asyncio
 import threading
 import time
@@ -19,6 +20,7 @@ def run(coroutine):
         finally:
             assert not _aio._messages.get(asyncio.get_running_loop())  # nothing is watched any more
             assert not any(ops.waiting or ops.loops for ops in _aio._ops.values())
+
     return asyncio.run(asyncio.wait_for(main(), WAIT))
 
 
@@ -38,11 +40,13 @@ async def echo(server, count):
 def test_calls(pair):
     async def main():
         task = asyncio.create_task(echo(pair.server, 20))
-        replies = await asyncio.gather(*(pair.peer.acall({"i": i, "x": np.full(100_000, i)}, timeout=WAIT)
-                                         for i in range(20)))
+        replies = await asyncio.gather(
+            *(pair.peer.acall({"i": i, "x": np.full(100_000, i)}, timeout=WAIT) for i in range(20))
+        )
         assert [int(reply["i"]) for reply in replies] == list(range(20))
         assert all((reply["x"] == i).all() for i, reply in enumerate(replies))
         await task
+
     run(main())
 
 
@@ -57,14 +61,20 @@ def test_sends_and_pushes(pair):
         op = pair.peer.call_async({"x": 1})
         (await pair.server.arecv(WAIT)).reply({"z": 3})
         assert (await op)["z"] == 3
+
     run(main())
 
 
 def test_timeouts(pair):
     async def main():
-        for wait in (pair.server.arecv(0.05), pair.peer.arecv(0.05), pair.peer.acall({"x": 1}, timeout=0.05)):
+        for wait in (
+            pair.server.arecv(0.05),
+            pair.peer.arecv(0.05),
+            pair.peer.acall({"x": 1}, timeout=0.05),
+        ):
             with pytest.raises(haul.Timeout):
                 await wait
+
     run(main())
 
 
@@ -82,6 +92,7 @@ def test_cancelled_waits_lose_nothing(pair):
         await asyncio.gather(first, return_exceptions=True)
         await pair.peer.asend({"x": 5})
         assert (await second)["x"] == 5
+
     run(main())
 
 
@@ -91,6 +102,7 @@ def test_close_ends_waits(pair):
             async for _ in pair.server:
                 pass
             return "ended"
+
         task = asyncio.create_task(iterate())
         call = asyncio.create_task(pair.peer.acall({"x": 1}))
         push = asyncio.create_task(pair.peer.arecv())
@@ -102,11 +114,13 @@ def test_close_ends_waits(pair):
         pair.client_context.close()
         with pytest.raises(haul.Closed):
             await push
+
     run(main())
 
 
 def test_unwanted_messages_do_not_keep_the_loop_awake(pair):
     """A reply is awaited while messages wait that nobody wants: the loop sleeps."""
+
     async def main():
         op = pair.peer.call_async({"x": 1})
         message = await pair.server.arecv(WAIT)
@@ -121,6 +135,7 @@ def test_unwanted_messages_do_not_keep_the_loop_awake(pair):
         message.reply({"z": 1})
         assert (await waiting)["z"] == 1
         assert finished.done()
+
     run(main())
 
 
@@ -132,4 +147,5 @@ def test_errors(pair):
             await call
         with pytest.raises(TypeError):
             await pair.peer.acall({"x": object()})
+
     run(main())

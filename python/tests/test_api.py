@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The module: the default context, errors, settings, signals, logging, threads, notebooks."""
+
 import ctypes
 import logging
 import os
@@ -18,8 +19,13 @@ from conftest import WAIT, Echo
 
 
 def run_python(code, *args, timeout=WAIT, **environment):
-    return subprocess.run([sys.executable, "-c", textwrap.dedent(code), *args], capture_output=True, text=True,
-                          timeout=timeout, env={**os.environ, **environment})
+    return subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code), *args],
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        env={**os.environ, **environment},
+    )
 
 
 def test_default_context():
@@ -71,7 +77,9 @@ def test_errors_are_of_both_kinds():
 
 
 def test_peer_lost(provider):
-    with haul.Context(provider=provider) as server_context, haul.Context(provider=provider) as context:
+    with haul.Context(provider=provider) as server_context, haul.Context(
+        provider=provider
+    ) as context:
         server = server_context.listen("127.0.0.1:0")
         peer = context.connect(server.address, timeout=WAIT)
         op = peer.call_async({"x": 1})
@@ -81,11 +89,19 @@ def test_peer_lost(provider):
             op.result(WAIT)
 
 
-@pytest.mark.parametrize("wait", [
-    "server.recv()", "peer.recv()", "peer.call({'x': 1})", "peer.call_async({'x': 1}).result()",
-    "server.recv_into({'x': np.zeros(3)})", "haul.Batch({'x': ((3,), 'f8')}, 2).fill(server)",
-    "next(iter(server))", "haul.connect('127.0.0.1:1', timeout=None)",
-])
+@pytest.mark.parametrize(
+    "wait",
+    [
+        "server.recv()",
+        "peer.recv()",
+        "peer.call({'x': 1})",
+        "peer.call_async({'x': 1}).result()",
+        "server.recv_into({'x': np.zeros(3)})",
+        "haul.Batch({'x': ((3,), 'f8')}, 2).fill(server)",
+        "next(iter(server))",
+        "haul.connect('127.0.0.1:1', timeout=None)",
+    ],
+)
 def test_ctrl_c(wait):
     """Ends every wait at once, and what follows works."""
     code = """
@@ -142,7 +158,9 @@ def test_many_threads(pair):
 
     def work(number):
         for i in range(50):
-            reply = pair.peer.call({"n": number * 1000 + i, "x": np.full(1000, number)}, timeout=WAIT)
+            reply = pair.peer.call(
+                {"n": number * 1000 + i, "x": np.full(1000, number)}, timeout=WAIT
+            )
             results.append(int(reply["n"]) == number * 1000 + i and (reply["x"] == number).all())
 
     with Echo(pair.server), Echo(pair.server):
@@ -233,7 +251,9 @@ def test_cell_that_runs_again():
 
 
 def test_command():
-    run = subprocess.run([sys.executable, "-m", "haul", "--version"], capture_output=True, text=True)
+    run = subprocess.run(
+        [sys.executable, "-m", "haul", "--version"], capture_output=True, text=True
+    )
     assert run.returncode == 0 and haul.__version__ in run.stdout
 
 

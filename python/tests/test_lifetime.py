@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Who owns memory, and for how long."""
+
 import collections.abc
 import gc
 import os
@@ -55,8 +56,16 @@ def test_release(pair):
     array = message["x"]
     message.release()
     message.release()
-    for use in (lambda: message["x"], lambda: len(message), lambda: list(message), lambda: "x" in message,
-                message.copy, message.reply, lambda: message.peer, lambda: message.nbytes):
+    for use in (
+        lambda: message["x"],
+        lambda: len(message),
+        lambda: list(message),
+        lambda: "x" in message,
+        message.copy,
+        message.reply,
+        lambda: message.peer,
+        lambda: message.nbytes,
+    ):
         with pytest.raises(ValueError, match="released"):
             use()
     assert array[999] == 999  # as long as it lives so does its memory
@@ -186,11 +195,13 @@ def test_no_leak(provider):
         server = context.listen("127.0.0.1:0")
         peer = context.connect(server.address, timeout=WAIT)
         with Echo(server):
+
             def rounds(count):
                 for i in range(count):
                     peer.call({"x": np.zeros(16, np.float32), "s": "text", "n": i}, timeout=WAIT)
                 gc.collect()
                 return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
             before = rounds(5000)
             after = rounds(int(os.environ.get("HAULTEST_MESSAGES", "20000")))
             assert after - before < 4096  # KiB

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Processes: fork, spawn and forkserver, and peers that are killed."""
+
 import gc
 import multiprocessing
 import os
@@ -26,7 +27,9 @@ def test_children_as_clients(provider, method):
     with haul.Context(provider=provider) as context:
         server = context.listen("127.0.0.1:0")
         processes = multiprocessing.get_context(method)
-        children = [processes.Process(target=client, args=(server.address, provider, i)) for i in range(3)]
+        children = [
+            processes.Process(target=client, args=(server.address, provider, i)) for i in range(3)
+        ]
         for child in children:
             child.start()
         for _ in children:
@@ -59,16 +62,23 @@ def in_child(work):
 def test_fork_keeps_arrays_readable(pair):
     message = pair.carry({"x": np.arange(1_000_000)})
     array = message["x"]
-    assert in_child(lambda: int(array.sum() + message["x"][1])) == str(int(np.arange(1_000_000).sum()) + 1)
+    assert in_child(lambda: int(array.sum() + message["x"][1])) == str(
+        int(np.arange(1_000_000).sum()) + 1
+    )
     assert array[5] == 5
 
 
 def test_inherited_handles_raise(pair):
     message = pair.carry({"x": 1})
     op = pair.peer.send_async({"x": np.zeros(1_000_000)})
-    for use in (lambda: pair.peer.send({"x": 1}), lambda: pair.server.recv(0), lambda: message.reply(),
-                lambda: pair.client_context.empty(3), lambda: op.result(0),
-                lambda: pair.client_context.connect(pair.server.address)):
+    for use in (
+        lambda: pair.peer.send({"x": 1}),
+        lambda: pair.server.recv(0),
+        lambda: message.reply(),
+        lambda: pair.client_context.empty(3),
+        lambda: op.result(0),
+        lambda: pair.client_context.connect(pair.server.address),
+    ):
         assert in_child(use).startswith("raised Forked: it was made before fork()")
     pair.server.recv(WAIT)
     op.result(WAIT)
@@ -108,7 +118,9 @@ def test_killed_client(provider):
         pytest.skip("loop is for one process")
     with haul.Context(provider=provider) as context:
         server = context.listen("127.0.0.1:0")
-        child = multiprocessing.get_context("spawn").Process(target=endless, args=(server.address, provider))
+        child = multiprocessing.get_context("spawn").Process(
+            target=endless, args=(server.address, provider)
+        )
         child.start()
         for _ in range(10):
             assert (server.recv(WAIT)["x"] == 1).all()

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Receiving into memory that is named: arrays and batches."""
+
 import threading
 
 import numpy as np
@@ -10,8 +11,16 @@ from conftest import WAIT
 
 
 def test_recv_into(pair):
-    arrays = {"x": np.zeros((200, 1000)), "n": np.zeros((), np.int32), "f": np.zeros((3, 4), order="F")}
-    sent = {"x": np.random.rand(200, 1000), "n": np.int32(5), "f": np.asfortranarray(np.random.rand(3, 4))}
+    arrays = {
+        "x": np.zeros((200, 1000)),
+        "n": np.zeros((), np.int32),
+        "f": np.zeros((3, 4), order="F"),
+    }
+    sent = {
+        "x": np.random.rand(200, 1000),
+        "n": np.int32(5),
+        "f": np.asfortranarray(np.random.rand(3, 4)),
+    }
     op = pair.peer.call_async(sent)
     message = pair.server.recv_into(arrays, WAIT)
     assert message["x"] is arrays["x"]
@@ -36,7 +45,9 @@ def test_batch(pair):
     batch = haul.Batch({"foo": ((100, 100), np.uint8), "n": ((), "i8")}, rows=5)
     with pytest.raises(ValueError, match="not posted"):
         batch["foo"]
-    ops = [pair.peer.call_async({"foo": np.full((100, 100), i, np.uint8), "n": i}) for i in range(5)]
+    ops = [
+        pair.peer.call_async({"foo": np.full((100, 100), i, np.uint8), "n": i}) for i in range(5)
+    ]
     assert batch.fill(pair.server, WAIT) == 5
     assert batch["foo"].shape == (5, 100, 100) and batch["n"].tolist() == [0, 1, 2, 3, 4]
     assert set(batch) == {"foo", "n"} and len(batch) == 2

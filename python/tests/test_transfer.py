@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is sent arrives: every dtype, shape and order, on every provider."""
+
 import array
 import random
 
@@ -9,9 +10,31 @@ import pytest
 import haul
 from conftest import WAIT, Echo
 
-DTYPES = ["?", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8", "c8", "c16", "g", "M8[ns]",
-          "m8[3s]", "S7", "U5", "V3", [("a", "f4"), ("b", "u1", (2, 3))], [("x", [("y", "<i8")]), ("é", "S2")],
-          {"names": ["p", "q"], "formats": ["u1", "f8"], "offsets": [0, 8], "itemsize": 24}]
+DTYPES = [
+    "?",
+    "i1",
+    "i2",
+    "i4",
+    "i8",
+    "u1",
+    "u2",
+    "u4",
+    "u8",
+    "f2",
+    "f4",
+    "f8",
+    "c8",
+    "c16",
+    "g",
+    "M8[ns]",
+    "m8[3s]",
+    "S7",
+    "U5",
+    "V3",
+    [("a", "f4"), ("b", "u1", (2, 3))],
+    [("x", [("y", "<i8")]), ("é", "S2")],
+    {"names": ["p", "q"], "formats": ["u1", "f8"], "offsets": [0, 8], "itemsize": 24},
+]
 
 
 def filled(dtype, shape, seed=0):
@@ -20,7 +43,9 @@ def filled(dtype, shape, seed=0):
     if dtype.kind == "U":
         return np.random.default_rng(seed).integers(32, 999, shape).astype("U")[()].astype(dtype)
     count = int(np.prod(shape)) * dtype.itemsize
-    data = np.random.default_rng(seed).integers(0, 2 if dtype.kind == "?" else 256, count, dtype=np.uint8)
+    data = np.random.default_rng(seed).integers(
+        0, 2 if dtype.kind == "?" else 256, count, dtype=np.uint8
+    )
     return np.ndarray(shape, dtype, data.tobytes())
 
 
@@ -45,9 +70,15 @@ def test_dtypes_and_shapes(pair, shape):
 
 def test_order_and_strides(pair):
     base = filled("f4", (8, 9, 10))
-    arrays = {"fortran": np.asfortranarray(base), "transposed": base.T, "strided": base[::2, 1::3],
-              "reversed": base[::-1], "broadcast": np.broadcast_to(base[0], (4, 9, 10)),
-              "big_endian": base.astype(">f4"), "big_fields": filled([("a", ">f4"), ("b", ">i2")], (3,))}
+    arrays = {
+        "fortran": np.asfortranarray(base),
+        "transposed": base.T,
+        "strided": base[::2, 1::3],
+        "reversed": base[::-1],
+        "broadcast": np.broadcast_to(base[0], (4, 9, 10)),
+        "big_endian": base.astype(">f4"),
+        "big_fields": filled([("a", ">f4"), ("b", ">i2")], (3,)),
+    }
     message = pair.carry(arrays)
     for key, sent in arrays.items():
         assert_same(message[key], sent)
@@ -67,10 +98,25 @@ def test_values_that_are_no_arrays(pair):
         def __dlpack_device__(self):
             return np.arange(4.0).__dlpack_device__()
 
-    message = pair.carry({"int": 3, "float": 2.5, "bool": True, "complex": 1j, "str": "hé", "empty": "",
-                          "bytes": b"a\0", "no_bytes": b"", "bytearray": bytearray(b"xyz"), "list": [1, 2],
-                          "numpy": np.float32(4), "stdlib": array.array("d", [1, 2]),
-                          "array": WithArray(), "dlpack": WithDlpack(), "memory": memoryview(b"mem")})
+    message = pair.carry(
+        {
+            "int": 3,
+            "float": 2.5,
+            "bool": True,
+            "complex": 1j,
+            "str": "hé",
+            "empty": "",
+            "bytes": b"a\0",
+            "no_bytes": b"",
+            "bytearray": bytearray(b"xyz"),
+            "list": [1, 2],
+            "numpy": np.float32(4),
+            "stdlib": array.array("d", [1, 2]),
+            "array": WithArray(),
+            "dlpack": WithDlpack(),
+            "memory": memoryview(b"mem"),
+        }
+    )
     assert (message["int"], message["float"], message["complex"]) == (3, 2.5, 1j)
     assert message["bool"] and message["bool"].dtype == bool
     assert (str(message["str"]), str(message["empty"])) == ("hé", "")
@@ -89,10 +135,15 @@ def test_bfloat16(pair):
     assert got.tobytes() == sent.tobytes()
 
 
-@pytest.mark.parametrize("value, words", [
-    (np.array([object()]), "x: objects"), (np.zeros(3, [("a", "O")]), "x: objects"),
-    (object(), "x: objects"), (np.zeros(2, "V0"), "0 bytes"),
-])
+@pytest.mark.parametrize(
+    "value, words",
+    [
+        (np.array([object()]), "x: objects"),
+        (np.zeros(3, [("a", "O")]), "x: objects"),
+        (object(), "x: objects"),
+        (np.zeros(2, "V0"), "0 bytes"),
+    ],
+)
 def test_what_cannot_be_sent(pair, value, words):
     with pytest.raises(TypeError, match=words):
         pair.peer.send({"x": value})
@@ -104,10 +155,17 @@ def test_fields_that_overlap_are_refused(pair):
         pair.peer.send({"x": overlapping})
 
 
-@pytest.mark.parametrize("arrays, error", [
-    ({1: 2}, TypeError), ([1, 2], TypeError), (3, TypeError), ({"a\0": 1}, ValueError), ({"": 1}, ValueError),
-    ({"k" * 256: 1}, ValueError),
-])
+@pytest.mark.parametrize(
+    "arrays, error",
+    [
+        ({1: 2}, TypeError),
+        ([1, 2], TypeError),
+        (3, TypeError),
+        ({"a\0": 1}, ValueError),
+        ({"": 1}, ValueError),
+        ({"k" * 256: 1}, ValueError),
+    ],
+)
 def test_bad_keys(pair, arrays, error):
     with pytest.raises(error):
         pair.peer.send(arrays)
@@ -135,7 +193,9 @@ def test_random_dicts(provider, pair):
             arrays = {}
             for i in range(rng.randrange(6)):
                 shape = tuple(rng.choice([0, 1, 2, 3, 17, 100]) for _ in range(rng.randrange(4)))
-                arrays[f"key {i}"] = filled(rng.choice(DTYPES), shape, rng.random().__hash__() % 1000)
+                arrays[f"key {i}"] = filled(
+                    rng.choice(DTYPES), shape, rng.random().__hash__() % 1000
+                )
             if round_number % 50 == 0:
                 arrays["large"] = filled("f8", (rng.randrange(1, 400_000),))
             reply = pair.peer.call(arrays, timeout=WAIT)

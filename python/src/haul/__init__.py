@@ -14,6 +14,7 @@
 The provider is chosen by HAUL_PROVIDER, or by listen(..., provider="zmq"). Waits release the GIL, end
 with Ctrl-C, and take a timeout in seconds.
 """
+
 from collections.abc import Mapping as _Mapping
 
 from . import _default, _haul
@@ -24,10 +25,26 @@ from ._haul import Context, Message, Op, Peer, Server, info
 __version__ = _haul.version
 _Mapping.register(Message)
 
-_errors = [name for name, value in vars(_haul).items()
-           if isinstance(value, type) and issubclass(value, Exception)]
+_errors = [
+    name
+    for name, value in vars(_haul).items()
+    if isinstance(value, type) and issubclass(value, Exception)
+]
 for _name in _errors:
     globals()[_name] = getattr(_haul, _name)
 
-__all__ = ["Batch", "Context", "Message", "Op", "Peer", "Server", "connect", "context", "empty", "info",
-           "listen", "stats", *_errors]
+__all__ = [
+    "Batch",
+    "Context",
+    "Message",
+    "Op",
+    "Peer",
+    "Server",
+    "connect",
+    "context",
+    "empty",
+    "info",
+    "listen",
+    "stats",
+    *_errors,
+]

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """python -m haul: the command."""
+
 import os
 import sys
 

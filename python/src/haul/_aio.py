@@ -3,6 +3,7 @@
 
 A loop watches a context's descriptor for ops as long as one is awaited, and a server's or peer's for
 messages as long as somebody awaits one: what nobody collects would keep it awake."""
+
 import asyncio
 import collections
 import weakref

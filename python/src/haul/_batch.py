@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Batches: arrays of rows that messages fill on arrival."""
+
 from collections.abc import Mapping
 
 import numpy as np
@@ -23,9 +24,14 @@ class Batch(Mapping):
 
     def __init__(self, spec, rows):
         # Without memory: of a row only the type counts. (A scalar is an array of shape ().)
-        self._types = {key: np.lib.stride_tricks.as_strided(
-            np.empty((), dtype), shape, (0,) * len(shape)) if np.prod(shape) else np.empty(shape, dtype)
-            for key, (shape, dtype) in spec.items()}
+        self._types = {
+            key: (
+                np.lib.stride_tricks.as_strided(np.empty((), dtype), shape, (0,) * len(shape))
+                if np.prod(shape)
+                else np.empty(shape, dtype)
+            )
+            for key, (shape, dtype) in spec.items()
+        }
         if rows < 1:
             raise ValueError("a batch has at least one row")
         self.rows = rows

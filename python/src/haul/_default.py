@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The context that listen(), connect() and empty() share, and what happens to contexts at exit, after
 fork() and when a cell of a notebook runs again."""
+
 import atexit
 import os
 import sys

@@ -3,6 +3,7 @@
 
 A description comes from a peer, so it is never evaluated: it is read by the small grammar below,
 which knows text, whole numbers, lists and tuples, and what it says is given to NumPy as data."""
+
 import functools
 import re
 
@@ -11,7 +12,9 @@ import numpy as np
 BF16, OTHER = 11, 16  # enum haul_dtype
 _DEPTH_MAX = 16
 _BASIC = re.compile(r"[<>|][?bBiufcmMSUV]\d*(\[\w+\])?")
-_TOKEN = re.compile(r"""\s*(?:(?P<text>'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")|(?P<number>\d+)|(?P<sign>[][(),]))""")
+_TOKEN = re.compile(
+    r"""\s*(?:(?P<text>'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")|(?P<number>\d+)|(?P<sign>[][(),]))"""
+)
 _ESCAPES = {"\\": "\\", "'": "'", '"': '"', "n": "\n", "r": "\r", "t": "\t"}
 
 
@@ -25,6 +28,7 @@ def _bfloat16():
 
 
 # ---- Writing -------------------------------------------------------------------------------------
+
 
 @functools.lru_cache(maxsize=1024)
 def _describe(dtype):
@@ -59,6 +63,7 @@ def describe(key, dtype):
 
 # ---- Reading -------------------------------------------------------------------------------------
 
+
 class _Reader:
     """Reads text, numbers, lists and tuples as Python writes them; nothing else."""
 
@@ -84,6 +89,7 @@ class _Reader:
     def unescape(self, text):
         def one(match):
             return chr(int(match[2], 16)) if match[2] else _ESCAPES.get(match[1]) or self.fail()
+
         return re.sub(r"\\(x([0-9a-f]{2})|.)", one, text)
 
     def value(self, depth=0):
@@ -113,7 +119,7 @@ class _Reader:
 
     def whole(self):
         value = self.value()
-        if self.text[self.at:].strip():
+        if self.text[self.at :].strip():
             self.fail()
         return value
 
@@ -127,18 +133,25 @@ def _check_type(descr):
     if not isinstance(descr, list):
         raise ValueError(f"{str(descr)[:100]!r} is no description of a dtype")
     for field in descr:
-        well_formed = (isinstance(field, tuple) and len(field) in (2, 3)
-                       and _is_name(field[0])
-                       and (len(field) == 2 or isinstance(field[2], tuple)
-                            and all(isinstance(extent, int) for extent in field[2])))
+        well_formed = (
+            isinstance(field, tuple)
+            and len(field) in (2, 3)
+            and _is_name(field[0])
+            and (
+                len(field) == 2
+                or isinstance(field[2], tuple)
+                and all(isinstance(extent, int) for extent in field[2])
+            )
+        )
         if not well_formed:
             raise ValueError(f"{str(field)[:100]!r} is no description of a field")
         _check_type(field[1])
 
 
 def _is_name(name):
-    return isinstance(name, str) or (isinstance(name, tuple) and len(name) == 2
-                                     and all(isinstance(part, str) for part in name))
+    return isinstance(name, str) or (
+        isinstance(name, tuple) and len(name) == 2 and all(isinstance(part, str) for part in name)
+    )
 
 
 @functools.lru_cache(maxsize=1024)

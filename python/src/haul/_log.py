@@ -3,6 +3,7 @@
 
 haul logs from threads that must not wait for the GIL, so its lines come through a pipe, which a thread
 of ours reads."""
+
 import logging
 import os
 import threading
