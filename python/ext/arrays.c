@@ -348,9 +348,7 @@ PyObject *array_view(const struct haul_array *array, PyObject *base, bool writab
 PyObject *array_copy(const struct haul_array *array)
 {
     PyArrayObject *copy = make_array(array, NULL, 0);
-    if (copy && array->nbytes > 0) {
-        Py_BEGIN_ALLOW_THREADS memcpy(PyArray_DATA(copy), array->data, (size_t)array->nbytes);
-        Py_END_ALLOW_THREADS
-    }
+    if (copy && array->nbytes > 0)
+        WITHOUT_GIL(memcpy(PyArray_DATA(copy), array->data, (size_t)array->nbytes));
     return (PyObject *)copy;
 }

@@ -5,19 +5,30 @@
 #include "haulpy.h"
 
 struct batch {
-    PyObject_HEAD struct context *context;
+    struct handle handle;
     struct haul_batch *batch;
-    struct server *server; /* that fills it now, or NULL */
+    PyObject *server; /* that fills it now, or NULL */
 };
 
-/* _Batch(context, types, rows): types are arrays whose data is not looked at. */
+static int create(struct context *context, const struct outgoing *types, size_t rows,
+                  struct haul_batch **batch)
+{
+    struct haul_dict *row;
+    int err = outgoing_dict(types, context->context, &row);
+    if (err)
+        return err;
+    err = haul_batch_create(context->context, row, rows, batch);
+    haul_dict_destroy(row);
+    return err;
+}
+
+/* Batch(context, types, rows): types are arrays whose data is not looked at. */
 static PyObject *batch_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
 {
     static char *names[] = {"context", "types", "rows", NULL};
     struct context *context;
     struct outgoing outgoing;
-    struct haul_dict *row = NULL;
-    struct haul_batch *made = NULL;
+    struct haul_batch *made;
     PyObject *types;
     Py_ssize_t rows;
     int err;
@@ -25,20 +36,15 @@ static PyObject *batch_new(PyTypeObject *type, PyObject *args, PyObject *keyword
                                      &rows) ||
         !outgoing_take(&outgoing, context, types, FOR_TYPES, false))
         return NULL;
-    Py_BEGIN_ALLOW_THREADS err = outgoing_dict(&outgoing, context->context, &row);
-    if (!err) {
-        err = haul_batch_create(context->context, row, rows < 0 ? 0 : (size_t)rows, &made);
-        haul_dict_destroy(row);
-    }
-    Py_END_ALLOW_THREADS outgoing_clear(&outgoing);
+    WITHOUT_GIL(err = create(context, &outgoing, rows < 0 ? 0 : (size_t)rows, &made));
+    outgoing_clear(&outgoing);
     if (err)
         return raise_error(err);
-    struct batch *self = (struct batch *)type->tp_alloc(type, 0);
+    struct batch *self = handle_make(type, context);
     if (!self) {
         haul_batch_destroy(made);
         return NULL;
     }
-    self->context = (struct context *)Py_NewRef(context);
     self->batch = made;
     return (PyObject *)self;
 }
@@ -46,10 +52,9 @@ static PyObject *batch_new(PyTypeObject *type, PyObject *args, PyObject *keyword
 static void batch_dealloc(PyObject *object)
 {
     struct batch *self = (struct batch *)object;
-    Py_BEGIN_ALLOW_THREADS haul_batch_destroy(self->batch);
-    Py_END_ALLOW_THREADS Py_XDECREF(self->server);
-    Py_DECREF(self->context);
-    Py_TYPE(object)->tp_free(object);
+    RELEASE(haul_batch_destroy(self->batch));
+    Py_XDECREF(self->server);
+    handle_free(object);
 }
 
 static PyObject *batch_post(PyObject *object, PyObject *server)
@@ -60,10 +65,10 @@ static PyObject *batch_post(PyObject *object, PyObject *server)
         PyErr_SetString(PyExc_TypeError, "a batch is posted to a haul.Server");
         return NULL;
     }
-    struct haul_server *handle = ((struct server *)server)->server;
-    Py_BEGIN_ALLOW_THREADS err = haul_batch_post(self->batch, handle);
-    Py_END_ALLOW_THREADS if (err) return raise_error(err);
-    Py_XSETREF(self->server, (struct server *)Py_NewRef(server));
+    WITHOUT_GIL(err = haul_batch_post(self->batch, ((struct source *)server)->server));
+    if (err)
+        return raise_error(err);
+    Py_XSETREF(self->server, Py_NewRef(server));
     Py_RETURN_NONE;
 }
 
@@ -75,12 +80,12 @@ static PyObject *batch_wait(PyObject *object, PyObject *args)
     int err;
     if (!PyArg_ParseTuple(args, "|O&", as_timeout_ns, &timeout_ns))
         return NULL;
-    Py_BEGIN_ALLOW_THREADS err = haul_batch_wait(self->batch, timeout_ns);
-    Py_END_ALLOW_THREADS Py_CLEAR(self->server);
-    context_sweep(self->context);
-    if (PyErr_Occurred() || (err && err != HAUL_TIMEOUT))
-        return raise_error(err);
-    return PyLong_FromSize_t(haul_batch_rows(self->batch));
+    WITHOUT_GIL(err = haul_batch_wait(self->batch, timeout_ns));
+    if (err && err != HAUL_TIMEOUT)
+        raise_error(err);
+    Py_CLEAR(self->server);
+    context_sweep(self->handle.context);
+    return PyErr_Occurred() ? NULL : PyLong_FromSize_t(haul_batch_rows(self->batch));
 }
 
 static PyObject *batch_array(PyObject *object, PyObject *key)
@@ -112,7 +117,8 @@ static PyObject *batch_peer(PyObject *object, PyObject *number)
     size_t row;
     if (!filled_row(self, number, &row))
         return NULL;
-    return peer_make(self->context, haul_peer_retain(haul_batch_peer(self->batch, row)), false);
+    return peer_make(self->handle.context, haul_peer_retain(haul_batch_peer(self->batch, row)),
+                     false);
 }
 
 /* reply(row, arrays={}, *, timeout=None, give=False) */
@@ -120,7 +126,7 @@ static PyObject *batch_reply(PyObject *object, PyObject *args, PyObject *keyword
 {
     struct batch *self = (struct batch *)object;
     struct sending sending = {
-        .kind = SENDING_BATCH_REPLY, .context = self->context, .batch = self->batch};
+        .kind = SENDING_BATCH_REPLY, .context = self->handle.context, .batch = self->batch};
     if (PyTuple_GET_SIZE(args) < 1) {
         PyErr_SetString(PyExc_TypeError, "reply() needs the number of a row");
         return NULL;

@@ -6,28 +6,24 @@ static struct block *block_make(struct context *context, size_t bytes)
 {
     struct haul_block *made;
     int err;
-    Py_BEGIN_ALLOW_THREADS err = haul_block_alloc(context->context, bytes, &made);
-    Py_END_ALLOW_THREADS if (err)
-    {
+    WITHOUT_GIL(err = haul_block_alloc(context->context, bytes, &made));
+    if (err) {
         raise_error(err);
         return NULL;
     }
-    struct block *self = PyObject_New(struct block, &block_type);
+    struct block *self = handle_make(&block_type, context);
     if (!self) {
         haul_block_release(made);
         return NULL;
     }
-    self->context = (struct context *)Py_NewRef(context);
     self->block = made;
     return self;
 }
 
 static void block_dealloc(PyObject *object)
 {
-    struct block *self = (struct block *)object;
-    haul_block_release(self->block);
-    Py_DECREF(self->context);
-    PyObject_Free(self);
+    haul_block_release(((struct block *)object)->block);
+    handle_free(object);
 }
 
 /* The bytes of an array, or -1 if there is no such array. */
@@ -70,7 +66,8 @@ struct block *block_of(struct context *context, PyArrayObject *array)
     PyObject *base = PyArray_BASE(array);
     while (base && PyArray_Check(base))
         base = PyArray_BASE((PyArrayObject *)base);
-    if (!base || !Py_IS_TYPE(base, &block_type) || ((struct block *)base)->context != context)
+    if (!base || !Py_IS_TYPE(base, &block_type) ||
+        ((struct block *)base)->handle.context != context)
         return NULL;
     return (struct block *)base;
 }

@@ -3,22 +3,6 @@
 #include "haulpy.h"
 
 #include <stddef.h>
-#include <unistd.h>
-
-/* ---- Signals --------------------------------------------------------------------------------- */
-
-/* Python runs signal handlers in its main thread only: the first of the process, and in a child of
- * fork() the one that forked. (Python's own answer needs the GIL.) */
-static bool is_interrupted(void *arg)
-{
-    (void)arg;
-    if (gettid() != getpid())
-        return false;
-    PyGILState_STATE state = PyGILState_Ensure();
-    bool interrupted = PyErr_Occurred() || PyErr_CheckSignals();
-    PyGILState_Release(state);
-    return interrupted;
-}
 
 /* ---- Settings -------------------------------------------------------------------------------- */
 
@@ -59,6 +43,15 @@ static struct haul_options *make_options(PyObject *settings)
 
 /* ---- Life ------------------------------------------------------------------------------------ */
 
+static int open_context(struct context *self, struct haul_options *options)
+{
+    int err = haul_open(&self->context, options);
+    haul_options_destroy(options);
+    if (!err)
+        haul_context_interrupt(self->context, is_interrupted, NULL);
+    return err;
+}
+
 static PyObject *context_new(PyTypeObject *type, PyObject *args, PyObject *settings)
 {
     if (PyTuple_GET_SIZE(args) > 0) {
@@ -67,21 +60,17 @@ static PyObject *context_new(PyTypeObject *type, PyObject *args, PyObject *setti
         return NULL;
     }
     struct haul_options *options = make_options(settings);
-    struct context *self = options ? (struct context *)type->tp_alloc(type, 0) : NULL;
+    struct context *self = options ? handle_make(type, NULL) : NULL;
     if (!self || !(self->under_way = PyList_New(0))) {
         haul_options_destroy(options);
         Py_XDECREF(self);
         return NULL;
     }
     int err;
-    Py_BEGIN_ALLOW_THREADS err = haul_open(&self->context, options);
-    haul_options_destroy(options);
-    if (!err)
-        haul_context_interrupt(self->context, is_interrupted, NULL);
-    Py_END_ALLOW_THREADS if (err)
-    {
-        Py_DECREF(self);
-        return raise_error(err);
+    WITHOUT_GIL(err = open_context(self, options));
+    if (err) {
+        raise_error(err);
+        Py_CLEAR(self);
     }
     return (PyObject *)self;
 }
@@ -89,15 +78,16 @@ static PyObject *context_new(PyTypeObject *type, PyObject *args, PyObject *setti
 static void context_dealloc(PyObject *object)
 {
     struct context *self = (struct context *)object;
-    if (self->weak_references)
-        PyObject_ClearWeakRefs(object);
-    Py_BEGIN_ALLOW_THREADS haul_close(self->context);
-    Py_END_ALLOW_THREADS Py_XDECREF(self->under_way);
-    Py_TYPE(self)->tp_free(object);
+    handle_forget(object);
+    RELEASE(haul_close(self->context));
+    Py_XDECREF(self->under_way);
+    handle_free(object);
 }
 
 static void sweep(struct context *context, bool awaited_too)
 {
+    PyObject *type, *value, *trace;
+    PyErr_Fetch(&type, &value, &trace);
     for (Py_ssize_t i = PyList_GET_SIZE(context->under_way); i-- > 0;) {
         /* (What is let go may run Python code, which may sweep too.) */
         if (i >= PyList_GET_SIZE(context->under_way))
@@ -109,6 +99,7 @@ static void sweep(struct context *context, bool awaited_too)
             PySequence_DelItem(context->under_way, i);
         Py_DECREF(op);
     }
+    PyErr_Restore(type, value, trace);
 }
 
 void context_sweep(struct context *context)
@@ -120,23 +111,9 @@ static PyObject *context_close(PyObject *object, PyObject *none)
 {
     struct context *self = (struct context *)object;
     (void)none;
-    Py_BEGIN_ALLOW_THREADS haul_context_shutdown(self->context);
-    Py_END_ALLOW_THREADS context_sweep(self);
-    if (PyErr_Occurred()) /* a signal handler's */
-        return NULL;
-    Py_RETURN_NONE;
-}
-
-static PyObject *context_enter(PyObject *self, PyObject *none)
-{
-    (void)none;
-    return Py_NewRef(self);
-}
-
-static PyObject *context_exit(PyObject *self, PyObject *args)
-{
-    (void)args;
-    return context_close(self, NULL);
+    WITHOUT_GIL(haul_context_shutdown(self->context));
+    context_sweep(self);
+    return none_unless_raised();
 }
 
 /* ---- Servers and peers ----------------------------------------------------------------------- */
@@ -150,8 +127,8 @@ static PyObject *context_listen(PyObject *object, PyObject *args, PyObject *keyw
     int writable = 0, err;
     if (!PyArg_ParseTupleAndKeywords(args, keywords, "s|$p", names, &address, &writable))
         return NULL;
-    Py_BEGIN_ALLOW_THREADS err = haul_listen(self->context, address, &server);
-    Py_END_ALLOW_THREADS return err ? raise_error(err) : server_make(self, server, writable);
+    WITHOUT_GIL(err = haul_listen(self->context, address, &server));
+    return err ? raise_error(err) : server_make(self, server, writable);
 }
 
 static PyObject *context_connect(PyObject *object, PyObject *args, PyObject *keywords)
@@ -165,8 +142,8 @@ static PyObject *context_connect(PyObject *object, PyObject *args, PyObject *key
     if (!PyArg_ParseTupleAndKeywords(args, keywords, "s|$O&p", names, &address, as_timeout_ns,
                                      &timeout_ns, &writable))
         return NULL;
-    Py_BEGIN_ALLOW_THREADS err = haul_connect(self->context, address, timeout_ns, &peer);
-    Py_END_ALLOW_THREADS return err ? raise_error(err) : peer_make(self, peer, writable);
+    WITHOUT_GIL(err = haul_connect(self->context, address, timeout_ns, &peer));
+    return err ? raise_error(err) : peer_make(self, peer, writable);
 }
 
 /* empty(shape, dtype=float64) */
@@ -210,8 +187,8 @@ static PyObject *context_stats(PyObject *object, PyObject *none)
     struct context *self = (struct context *)object;
     struct haul_stats stats;
     (void)none;
-    Py_BEGIN_ALLOW_THREADS haul_context_stats(self->context, &stats);
-    Py_END_ALLOW_THREADS return stats_dict(&stats);
+    WITHOUT_GIL(haul_context_stats(self->context, &stats));
+    return stats_dict(&stats);
 }
 
 static PyObject *context_ops_fd(PyObject *object, PyObject *none)
@@ -231,18 +208,21 @@ static PyObject *context_collect(PyObject *object, PyObject *none)
 
 static PyMethodDef context_methods[] = {
     {"listen", KEYWORDS(context_listen),
-     "listen(address, *, writable=False)\n--\n\nA server at the address."},
+     "listen($self, address, *, writable=False)\n--\n\nA server at the address."},
     {"connect", KEYWORDS(context_connect),
-     "connect(address, *, timeout=30, writable=False)\n--\n\nA peer: the server at the address, "
+     "connect($self, address, *, timeout=30, writable=False)\n--\n\nA peer: the server at the "
+     "address, "
      "which may come up within the timeout."},
     {"empty", KEYWORDS(context_empty),
-     "empty(shape, dtype=float)\n--\n\nAn array in pool memory, which is sent without a copy or "
+     "empty($self, shape, dtype=float)\n--\n\nAn array in pool memory, which is sent without a "
+     "copy or "
      "registration."},
-    {"stats", context_stats, METH_NOARGS, "stats()\n--\n\nCounters, see haul/stats.h."},
+    {"stats", context_stats, METH_NOARGS, "stats($self)\n--\n\nCounters, see haul/stats.h."},
     {"close", context_close, METH_NOARGS,
-     "close()\n--\n\nCloses its servers and peers; waits of other threads end with haul.Closed."},
-    {"__enter__", context_enter, METH_NOARGS, NULL},
-    {"__exit__", context_exit, METH_VARARGS, NULL},
+     "close($self)\n--\n\nCloses its servers and peers; waits of other threads end with "
+     "haul.Closed."},
+    {"__enter__", handle_self, METH_NOARGS, NULL},
+    {"__exit__", context_close, METH_VARARGS, NULL},
     {"_ops_fd", context_ops_fd, METH_NOARGS, NULL},
     {"_collect", context_collect, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},
@@ -257,5 +237,5 @@ PyTypeObject context_type = {
     .tp_new = context_new,
     .tp_dealloc = context_dealloc,
     .tp_methods = context_methods,
-    .tp_weaklistoffset = offsetof(struct context, weak_references),
+    .tp_weaklistoffset = offsetof(struct context, handle.weak_references),
 };

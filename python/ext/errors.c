@@ -82,6 +82,14 @@ static PyObject *add_class(PyObject *module, const char *name, const char *doc, 
     return class;
 }
 
+static int set_code(PyObject *class, const char *code)
+{
+    PyObject *text = PyUnicode_FromString(code);
+    int err = text ? PyObject_SetAttrString(class, "code", text) : -1;
+    Py_XDECREF(text);
+    return err;
+}
+
 static PyObject *group_of(int code, PyObject *const made[GROUPS])
 {
     PyObject *group = made[0];
@@ -98,7 +106,7 @@ int errors_init(PyObject *module)
         add_class(module, "Error",
                   "What haul's calls raise. `code` is the C error's name (\"HAUL_PEER_LOST\").",
                   PyTuple_Pack(1, PyExc_Exception));
-    if (!base)
+    if (!base || set_code(base, ""))
         return -1;
     for (int i = 0; i < GROUPS; i++) {
         made[i] = add_class(module, groups[i].name, groups[i].doc, PyTuple_Pack(1, base));
@@ -111,10 +119,7 @@ int errors_init(PyObject *module)
         class_name(codes[i].name, name);
         classes[i] = add_class(module, name, haul_error_sentence(codes[i].code),
                                kind ? PyTuple_Pack(2, group, kind) : PyTuple_Pack(1, group));
-        PyObject *code = PyUnicode_FromString(codes[i].name);
-        int err = classes[i] && code ? PyObject_SetAttrString(classes[i], "code", code) : -1;
-        Py_XDECREF(code);
-        if (err)
+        if (!classes[i] || set_code(classes[i], codes[i].name))
             return -1;
     }
     return 0;
@@ -127,7 +132,7 @@ PyObject *raise_error_with(int err, const char *detail)
     for (int i = 0; i < CODES; i++) {
         if (codes[i].code != err)
             continue;
-        PyObject *text = PyUnicode_DecodeUTF8(detail, (Py_ssize_t)strlen(detail), "replace");
+        PyObject *text = text_of(detail);
         PyObject *error = text ? PyObject_CallOneArg(classes[i], text) : NULL;
         if (error)
             PyErr_SetObject(classes[i], error);
@@ -137,6 +142,14 @@ PyObject *raise_error_with(int err, const char *detail)
     }
     PyErr_Format(PyExc_SystemError, "haul returned %d, which is no error of its own", err);
     return NULL;
+}
+
+bool is_raised(int err)
+{
+    for (int i = 0; i < CODES; i++)
+        if (codes[i].code == err)
+            return PyErr_ExceptionMatches(classes[i]);
+    return false;
 }
 
 PyObject *raise_error(int err)

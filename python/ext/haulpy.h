@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  * The extension haul._haul: Python's handles on what include/haul offers, and NumPy arrays on both
- * sides of it. module.c makes the module; each noun has a file.
+ * sides of it. module.c makes the module; each noun has a file; handle.c has what they share.
  *
  * Who owns what. A handle holds its C object and the Python objects that must live as long: a peer
  * or server its context, a block its context, an op the arrays that it sends. A received array
@@ -11,10 +11,11 @@
  *
  * Threads. The GIL guards everything in these structures. It is released around every call of haul
  * that may wait, take haul's lock or copy. Nothing here is called by haul's own thread, except the
- * log sink (log.c), which takes no GIL; the question whether a wait is interrupted (context.c)
+ * log sink (log.c), which takes no GIL; the question whether a wait is interrupted (handle.c)
  * comes from waiting threads, with no lock of haul held.
  *
- * How it fails. C's error codes become the exceptions of errors.c, with haul's sentence. */
+ * How it fails. C's error codes become the exceptions of errors.c, with haul's sentence. A signal's
+ * handler may raise in any wait, also in one that succeeds: then what it brought is given up. */
 #ifndef HAULPY_H
 #define HAULPY_H
 
@@ -30,6 +31,47 @@
 #endif
 #include <numpy/arrayobject.h>
 
+/* ---- handle.c: what handles have in common --------------------------------------------------- */
+
+/* How each handle begins. */
+struct handle {
+    PyObject_HEAD PyObject *weak_references;
+    struct context *context; /* whose engine it works with; NULL in a context itself */
+};
+
+/* A new one whose other fields are 0, or NULL with an exception set. */
+void *handle_make(PyTypeObject *type, struct context *context);
+/* The begin and the end of a dealloc. */
+void handle_forget(PyObject *object);
+void handle_free(PyObject *object);
+/* __enter__; the property _context. (__exit__ is what ends a handle: it ignores its arguments.) */
+PyObject *handle_self(PyObject *object, PyObject *none);
+PyObject *handle_context(PyObject *object, void *none);
+
+/* Runs a statement of haul's while other threads run Python. */
+#define WITHOUT_GIL(...)                              \
+    do {                                              \
+        PyThreadState *thread_ = PyEval_SaveThread(); \
+        __VA_ARGS__;                                  \
+        PyEval_RestoreThread(thread_);                \
+    } while (0)
+
+/* The same in a dealloc, out of which no exception may come: Ctrl-C is seen after it. */
+#define RELEASE(...)              \
+    do {                          \
+        is_deallocating = true;   \
+        WITHOUT_GIL(__VA_ARGS__); \
+        is_deallocating = false;  \
+    } while (0)
+extern _Thread_local bool is_deallocating;
+
+/* Whether a signal's handler has raised: what haul asks while it waits. */
+bool is_interrupted(void *arg);
+/* None, unless it has. */
+PyObject *none_unless_raised(void);
+
+PyObject *text_of(const char *text);
+
 /* ---- errors.c: exceptions and time ----------------------------------------------------------- */
 
 /* Adds the exceptions to the module. */
@@ -39,26 +81,28 @@ int errors_init(PyObject *module);
 PyObject *raise_error(int err);
 /* The same with another sentence. */
 PyObject *raise_error_with(int err, const char *detail);
+/* Whether it is the exception that is set. */
+bool is_raised(int err);
 /* Seconds, or None for ever; to be used as a converter ("O&"). */
 int as_timeout_ns(PyObject *seconds, void *timeout_ns);
 
 /* ---- context.c ------------------------------------------------------------------------------- */
 
 struct context {
-    PyObject_HEAD PyObject *weak_references;
+    struct handle handle;
     struct haul_context *context;
     PyObject *under_way; /* list of ops that have not ended */
 };
 extern PyTypeObject context_type;
 
 /* Forgets the ops that have ended, except those that an event loop awaits: it has to see their end
- * on the context's descriptor. Cheap when there are none. */
+ * on the context's descriptor. Cheap when there are none. A pending exception stays. */
 void context_sweep(struct context *context);
 
 /* ---- block.c: memory of the pool ------------------------------------------------------------- */
 
 struct block {
-    PyObject_HEAD struct context *context;
+    struct handle handle;
     struct haul_block *block;
 };
 extern PyTypeObject block_type;
@@ -107,11 +151,10 @@ int arrays_init(void);
 /* ---- op.c ------------------------------------------------------------------------------------ */
 
 struct op {
-    PyObject_HEAD PyObject *weak_references;
-    struct context *context;
+    struct handle handle;
     struct haul_op *op; /* NULL: only `dict` is waited for */
     struct haul_dict *dict;
-    PyObject *kept; /* what is sent; NULL: it has ended */
+    PyObject *kept; /* what is sent, and the peer; NULL: it has ended */
     bool is_call, writable, done;
     bool awaited; /* by an event loop */
     int result;
@@ -134,7 +177,7 @@ enum sending_kind { SENDING_SEND, SENDING_CALL, SENDING_REPLY, SENDING_BATCH_REP
 struct sending {
     enum sending_kind kind;
     struct context *context;
-    struct haul_peer *peer;       /* SEND, CALL */
+    struct source *peer;          /* SEND, CALL */
     struct haul_message *message; /* REPLY */
     struct haul_batch *batch;     /* BATCH_REPLY */
     size_t row;
@@ -148,9 +191,26 @@ PyObject *send_async(const struct sending *sending, PyObject *args, PyObject *ke
 /* ---- message.c ------------------------------------------------------------------------------- */
 
 extern PyTypeObject hold_type, message_type;
-/* Takes over the message. named: the mapping of arrays that it was received into, or NULL. */
+/* Takes over the message. named: the mapping of arrays that it was received into, or NULL. Returns
+ * NULL with an exception set, also if one was pending. */
 PyObject *message_make(struct context *context, struct haul_message *message, bool writable,
                        PyObject *named);
+
+/* ---- source.c: what servers and peers have in common ----------------------------------------- */
+
+struct source {
+    struct handle handle;
+    struct haul_server *server; /* one of the two */
+    struct haul_peer *peer;
+    bool writable; /* the arrays of its messages */
+};
+
+/* recv(timeout=None), __next__, arecv(timeout=None), async for, _fd() */
+PyObject *source_recv(PyObject *object, PyObject *args, PyObject *keywords);
+PyObject *source_next(PyObject *object);
+PyObject *source_arecv(PyObject *object, PyObject *const *args, Py_ssize_t count, PyObject *names);
+extern PyAsyncMethods source_async;
+PyObject *source_fd(PyObject *object, PyObject *none);
 
 /* ---- peer.c, server.c, batch.c --------------------------------------------------------------- */
 
@@ -158,12 +218,6 @@ extern PyTypeObject peer_type, server_type, batch_type;
 /* Takes over the reference. */
 PyObject *peer_make(struct context *context, struct haul_peer *peer, bool writable);
 PyObject *server_make(struct context *context, struct haul_server *server, bool writable);
-struct server {
-    PyObject_HEAD PyObject *weak_references;
-    struct context *context;
-    struct haul_server *server;
-    bool writable;
-};
 
 /* stats of whatever kind, as a dict. */
 PyObject *stats_dict(const struct haul_stats *stats);
@@ -176,11 +230,10 @@ PyObject *log_to(PyObject *module, PyObject *fd);
 /* A method that a function of the package haul._aio implements. */
 PyObject *forward(const char *function, PyObject *self, PyObject *const *args, Py_ssize_t count,
                   PyObject *names);
-#define FORWARD(method, function)                                                    \
-    static PyObject *method(PyObject *self, PyObject *const *args, Py_ssize_t count, \
-                            PyObject *names)                                         \
-    {                                                                                \
-        return forward(function, self, args, count, names);                          \
+#define FORWARD(method, function)                                                              \
+    PyObject *method(PyObject *self, PyObject *const *args, Py_ssize_t count, PyObject *names) \
+    {                                                                                          \
+        return forward(function, self, args, count, names);                                    \
     }
 #define FORWARDED(method) ((PyCFunction)(void (*)(void))(method)), METH_FASTCALL | METH_KEYWORDS
 #define KEYWORDS(method) ((PyCFunction)(void (*)(void))(method)), METH_VARARGS | METH_KEYWORDS

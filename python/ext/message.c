@@ -13,8 +13,8 @@ struct hold {
 static void hold_dealloc(PyObject *object)
 {
     struct haul_message *message = ((struct hold *)object)->message;
-    Py_BEGIN_ALLOW_THREADS haul_message_release(message);
-    Py_END_ALLOW_THREADS PyObject_Free(object);
+    RELEASE(haul_message_release(message));
+    PyObject_Free(object);
 }
 
 PyTypeObject hold_type = {
@@ -28,8 +28,7 @@ PyTypeObject hold_type = {
 /* ---- Messages -------------------------------------------------------------------------------- */
 
 struct message {
-    PyObject_HEAD PyObject *weak_references;
-    struct context *context;
+    struct handle handle;
     struct hold *hold; /* NULL: released */
     PyObject *named;   /* the arrays that it was received into, or NULL */
     PyObject *copies;  /* by key: of shared arrays, where writable ones are wanted; or NULL */
@@ -39,22 +38,19 @@ struct message {
 PyObject *message_make(struct context *context, struct haul_message *message, bool writable,
                        PyObject *named)
 {
-    struct hold *hold = PyObject_New(struct hold, &hold_type);
+    struct hold *hold = PyErr_Occurred() ? NULL : PyObject_New(struct hold, &hold_type);
     if (!hold) {
         haul_message_release(message);
         return NULL;
     }
     hold->message = message;
-    struct message *self = PyObject_New(struct message, &message_type);
+    struct message *self = handle_make(&message_type, context);
     if (!self) {
         Py_DECREF(hold);
         return NULL;
     }
-    self->weak_references = NULL;
-    self->context = (struct context *)Py_NewRef(context);
     self->hold = hold;
     self->named = Py_XNewRef(named);
-    self->copies = NULL;
     self->writable = writable;
     return (PyObject *)self;
 }
@@ -62,13 +58,11 @@ PyObject *message_make(struct context *context, struct haul_message *message, bo
 static void message_dealloc(PyObject *object)
 {
     struct message *self = (struct message *)object;
-    if (self->weak_references)
-        PyObject_ClearWeakRefs(object);
+    handle_forget(object);
     Py_XDECREF(self->hold);
     Py_XDECREF(self->named);
     Py_XDECREF(self->copies);
-    Py_DECREF(self->context);
-    PyObject_Free(self);
+    handle_free(object);
 }
 
 /* The C message, or NULL with an exception set. */
@@ -221,12 +215,6 @@ static PyObject *message_enter(PyObject *object, PyObject *none)
     return get(object) ? Py_NewRef(object) : NULL;
 }
 
-static PyObject *message_exit(PyObject *object, PyObject *args)
-{
-    (void)args;
-    return message_release(object, NULL);
-}
-
 /* ---- Replies --------------------------------------------------------------------------------- */
 
 /* Where a reply goes; `hold` is a new reference, because others may release the message. */
@@ -234,7 +222,7 @@ static bool start_reply(PyObject *object, struct sending *sending, struct hold *
 {
     struct message *self = (struct message *)object;
     *sending = (struct sending){.kind = SENDING_REPLY,
-                                .context = self->context,
+                                .context = self->handle.context,
                                 .message = get(object),
                                 .writable = self->writable};
     if (!sending->message)
@@ -265,16 +253,17 @@ static PyObject *message_reply_async(PyObject *object, PyObject *args, PyObject 
     return op;
 }
 
-FORWARD(message_areply, "reply")
+static FORWARD(message_areply, "reply")
 
-/* ---- The type -------------------------------------------------------------------------------- */
+    /* ---- The type
+       -------------------------------------------------------------------------------- */
 
-static PyObject *message_peer(PyObject *object, void *none)
+    static PyObject *message_peer(PyObject *object, void *none)
 {
     struct message *self = (struct message *)object;
     struct haul_message *message = get(object);
     (void)none;
-    return message ? peer_make(self->context, haul_peer_retain(haul_message_peer(message)),
+    return message ? peer_make(self->handle.context, haul_peer_retain(haul_message_peer(message)),
                                self->writable)
                    : NULL;
 }
@@ -308,21 +297,23 @@ static PyMethodDef message_methods[] = {
     {"keys", message_keys, METH_NOARGS, NULL},
     {"values", message_values, METH_NOARGS, NULL},
     {"items", message_items, METH_NOARGS, NULL},
-    {"get", message_get, METH_VARARGS, "get(key, default=None)\n--\n\n"},
+    {"get", message_get, METH_VARARGS, "get($self, key, default=None, /)\n--\n\n"},
     {"copy", message_copy, METH_NOARGS,
-     "copy()\n--\n\nA dict of writable arrays that do not depend on the message."},
+     "copy($self)\n--\n\nA dict of writable arrays that do not depend on the message."},
     {"reply", KEYWORDS(message_reply),
-     "reply(arrays={}, *, timeout=None, give=False)\n--\n\nAnswers a call, once. Returns when the "
+     "reply($self, arrays={}, *, timeout=None, give=False)\n--\n\nAnswers a call, once. Returns "
+     "when the "
      "arrays are the caller's again."},
     {"reply_async", KEYWORDS(message_reply_async),
-     "reply_async(arrays={}, *, give=False)\n--\n\nStarts an answer. Returns a haul.Op."},
+     "reply_async($self, arrays={}, *, give=False)\n--\n\nStarts an answer. Returns a haul.Op."},
     {"areply", FORWARDED(message_areply),
-     "areply(arrays={}, *, timeout=None, give=False)\n--\n\nreply() as a coroutine."},
+     "areply($self, arrays={}, *, timeout=None, give=False)\n--\n\nreply() as a coroutine."},
     {"release", message_release, METH_NOARGS,
-     "release()\n--\n\nEnds the message. Its memory and credit go back now, or as soon as no array "
+     "release($self)\n--\n\nEnds the message. Its memory and credit go back now, or as soon as no "
+     "array "
      "of it is alive any more."},
     {"__enter__", message_enter, METH_NOARGS, NULL},
-    {"__exit__", message_exit, METH_VARARGS, NULL},
+    {"__exit__", message_release, METH_VARARGS, NULL},
     {NULL, NULL, 0, NULL},
 };
 
@@ -353,5 +344,5 @@ PyTypeObject message_type = {
     .tp_as_sequence = &message_sequence,
     .tp_methods = message_methods,
     .tp_getset = message_properties,
-    .tp_weaklistoffset = offsetof(struct message, weak_references),
+    .tp_weaklistoffset = offsetof(struct message, handle.weak_references),
 };

@@ -84,7 +84,8 @@ static PyObject *info(PyObject *module, PyObject *none)
 
 static PyMethodDef functions[] = {
     {"info", info, METH_NOARGS,
-     "info()\n--\n\nVersion, providers (and why others do not load), settings with their origin."},
+     "info($module)\n--\n\nVersion, providers (and why others do not load), settings with their "
+     "origin."},
     {"log_to", log_to, METH_O, NULL},
     {NULL, NULL, 0, NULL},
 };

@@ -7,21 +7,15 @@
 PyObject *op_make(struct context *context, struct haul_op *op, struct haul_dict *dict,
                   PyObject *kept, bool is_call, bool writable)
 {
-    struct op *self = PyObject_New(struct op, &op_type);
+    struct op *self = handle_make(&op_type, context);
     if (!self) { /* (haul goes on without the handles; what is sent is leaked, not freed) */
         return NULL;
     }
-    self->weak_references = NULL;
-    self->context = (struct context *)Py_NewRef(context);
     self->op = op;
     self->dict = dict;
     self->kept = kept;
     self->is_call = is_call;
     self->writable = writable;
-    self->done = self->awaited = false;
-    self->result = 0;
-    self->detail = NULL;
-    self->reply = NULL;
     if (PyList_Append(context->under_way, (PyObject *)self)) {
         self->kept = Py_NewRef(kept); /* leaked, not freed: it is being sent */
         Py_DECREF(self);
@@ -30,21 +24,21 @@ PyObject *op_make(struct context *context, struct haul_op *op, struct haul_dict 
     return (PyObject *)self;
 }
 
+static void release(struct op *self)
+{
+    haul_message_release(self->reply);
+    haul_dict_destroy(self->dict);
+    haul_op_release(self->op);
+}
+
 static void op_dealloc(PyObject *object)
 {
     struct op *self = (struct op *)object;
-    if (self->weak_references)
-        PyObject_ClearWeakRefs(object);
-    struct haul_message *reply = self->reply;
-    struct haul_dict *dict = self->dict;
-    struct haul_op *op = self->op;
-    Py_BEGIN_ALLOW_THREADS haul_message_release(reply);
-    haul_dict_destroy(dict);
-    haul_op_release(op);
-    Py_END_ALLOW_THREADS Py_XDECREF(self->kept);
+    handle_forget(object);
+    RELEASE(release(self));
+    Py_XDECREF(self->kept);
     Py_XDECREF(self->detail);
-    Py_DECREF(self->context);
-    PyObject_Free(self);
+    handle_free(object);
 }
 
 /* Keeps the result, and lets the rest go. */
@@ -54,8 +48,7 @@ static void finish(struct op *self, int result, struct haul_message *reply)
     self->result = result;
     self->reply = reply;
     if (result)
-        self->detail = PyUnicode_DecodeUTF8(haul_error_detail(),
-                                            (Py_ssize_t)strlen(haul_error_detail()), "replace");
+        self->detail = text_of(haul_error_detail());
     if (result && !self->detail)
         PyErr_Clear();    /* no memory for it: raise_result() has the general sentence */
     Py_CLEAR(self->kept); /* (the handles stay: other threads may be waiting with them) */
@@ -95,7 +88,7 @@ static PyObject *result_of(struct op *self)
     struct haul_message *reply = self->reply;
     self->reply = NULL;
     if (reply)
-        return message_make(self->context, reply, self->writable, NULL);
+        return message_make(self->handle.context, reply, self->writable, NULL);
     PyErr_SetString(PyExc_ValueError, "the reply was taken already");
     return NULL;
 }
@@ -108,22 +101,16 @@ static PyObject *op_result(PyObject *object, PyObject *args, PyObject *keywords)
     int err = 0;
     if (!PyArg_ParseTupleAndKeywords(args, keywords, "|O&", names, as_timeout_ns, &timeout_ns))
         return NULL;
-    if (!self->done && self->op) {
-        struct haul_op *op = self->op;
-        Py_BEGIN_ALLOW_THREADS err = haul_op_wait(op, timeout_ns);
-        Py_END_ALLOW_THREADS
-    } else if (!self->done) {
-        struct haul_dict *dict = self->dict;
-        Py_BEGIN_ALLOW_THREADS err = haul_dict_wait(dict, timeout_ns);
-        Py_END_ALLOW_THREADS
-    }
+    if (!self->done)
+        WITHOUT_GIL(err = self->op ? haul_op_wait(self->op, timeout_ns)
+                                   : haul_dict_wait(self->dict, timeout_ns));
     if (PyErr_Occurred())
         return NULL;
     char detail[1024]; /* of the wait, before the op is looked at */
     snprintf(detail, sizeof detail, "%s", err ? haul_error_detail() : "");
     if (!op_test(self))
         return raise_error_with(err, detail);
-    context_sweep(self->context);
+    context_sweep(self->handle.context);
     return result_of(self);
 }
 
@@ -136,29 +123,20 @@ static PyObject *op_done(PyObject *object, PyObject *none)
 static PyObject *op_cancel(PyObject *object, PyObject *none)
 {
     struct op *self = (struct op *)object;
-    struct haul_op *op = self->op;
     (void)none;
-    if (!self->done && op) {
-        Py_BEGIN_ALLOW_THREADS haul_op_cancel(op);
-        Py_END_ALLOW_THREADS
-    }
+    if (!self->done && self->op)
+        WITHOUT_GIL(haul_op_cancel(self->op));
     Py_RETURN_NONE;
 }
 
-FORWARD(op_wait, "wait_op")
+static FORWARD(op_wait, "wait_op")
 
-static PyObject *op_await(PyObject *object)
+    static PyObject *op_await(PyObject *object)
 {
     PyObject *coroutine = op_wait(object, NULL, 0, NULL);
     PyObject *iterator = coroutine ? PyObject_CallMethod(coroutine, "__await__", NULL) : NULL;
     Py_XDECREF(coroutine);
     return iterator;
-}
-
-static PyObject *op_context(PyObject *object, void *none)
-{
-    (void)none;
-    return Py_NewRef(((struct op *)object)->context);
 }
 
 static PyObject *op_set_awaited(PyObject *object, PyObject *awaited)
@@ -170,17 +148,20 @@ static PyObject *op_set_awaited(PyObject *object, PyObject *awaited)
 static PyMethodDef op_methods[] = {
     {"_set_awaited", op_set_awaited, METH_O, NULL},
     {"result", KEYWORDS(op_result),
-     "result(timeout=None)\n--\n\nWaits for the end. Returns the reply of a call, None for a send; "
+     "result($self, timeout=None)\n--\n\nWaits for the end. Returns the reply of a call, None for "
+     "a send; "
      "raises what it failed with, or haul.Timeout, after which it is still under way."},
-    {"done", op_done, METH_NOARGS, "done()\n--\n\nWhether it has ended."},
+    {"done", op_done, METH_NOARGS, "done($self)\n--\n\nWhether it has ended."},
     {"cancel", op_cancel, METH_NOARGS,
-     "cancel()\n--\n\nAsks for an early end; result() then raises haul.Cancelled, unless it had "
+     "cancel($self)\n--\n\nAsks for an early end; result() then raises haul.Cancelled, unless it "
+     "had "
      "ended before."},
+    {"__class_getitem__", Py_GenericAlias, METH_O | METH_CLASS, "Of the type of its result."},
     {NULL, NULL, 0, NULL},
 };
 
 static PyGetSetDef op_properties[] = {
-    {"_context", op_context, NULL, NULL, NULL},
+    {"_context", handle_context, NULL, NULL, NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 
@@ -196,5 +177,5 @@ PyTypeObject op_type = {
     .tp_methods = op_methods,
     .tp_getset = op_properties,
     .tp_as_async = &op_async,
-    .tp_weaklistoffset = offsetof(struct op, weak_references),
+    .tp_weaklistoffset = offsetof(struct op, handle.weak_references),
 };

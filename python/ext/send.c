@@ -6,31 +6,48 @@
  */
 #include "haulpy.h"
 
-static int run(const struct sending *sending, struct haul_dict *dict, int64_t timeout_ns,
-               struct haul_message **reply)
+/* Ends with the dict destroyed, except as HAUL_BORROWED. */
+static int run(const struct sending *sending, const struct outgoing *outgoing, int64_t timeout_ns,
+               struct haul_dict **dict, struct haul_message **reply)
 {
+    int err = outgoing_dict(outgoing, sending->context->context, dict);
+    if (err)
+        return err;
     switch (sending->kind) {
     case SENDING_SEND:
-        return haul_send(sending->peer, dict, timeout_ns);
+        err = haul_send(sending->peer->peer, *dict, timeout_ns);
+        break;
     case SENDING_CALL:
-        return haul_call(sending->peer, dict, reply, timeout_ns);
+        err = haul_call(sending->peer->peer, *dict, reply, timeout_ns);
+        break;
     case SENDING_REPLY:
-        return haul_reply(sending->message, dict, timeout_ns);
-    default:
-        return haul_batch_reply(sending->batch, sending->row, dict, timeout_ns);
+        err = haul_reply(sending->message, *dict, timeout_ns);
+        break;
+    case SENDING_BATCH_REPLY:
+        err = haul_batch_reply(sending->batch, sending->row, *dict, timeout_ns);
+        break;
     }
+    if (err != HAUL_BORROWED)
+        haul_dict_destroy(*dict);
+    return err;
 }
 
-static int start(const struct sending *sending, struct haul_dict *dict, struct haul_op **op)
+/* Ends with dict and op, or with neither. */
+static int start(const struct sending *sending, const struct outgoing *outgoing,
+                 struct haul_dict **dict, struct haul_op **op)
 {
-    switch (sending->kind) {
-    case SENDING_SEND:
-        return haul_send_async(sending->peer, dict, op);
-    case SENDING_CALL:
-        return haul_call_async(sending->peer, dict, op);
-    default:
-        return haul_reply_async(sending->message, dict, op);
-    }
+    int err = outgoing_dict(outgoing, sending->context->context, dict);
+    if (err)
+        return err;
+    if (sending->kind == SENDING_SEND)
+        err = haul_send_async(sending->peer->peer, *dict, op);
+    else if (sending->kind == SENDING_CALL)
+        err = haul_call_async(sending->peer->peer, *dict, op);
+    else
+        err = haul_reply_async(sending->message, *dict, op);
+    if (err)
+        haul_dict_destroy(*dict);
+    return err;
 }
 
 static bool take_arrays(struct outgoing *outgoing, struct context *context, PyObject *arrays,
@@ -55,7 +72,7 @@ PyObject *send_now(const struct sending *sending, PyObject *args, PyObject *keyw
 {
     static char *names[] = {"arrays", "timeout", "give", NULL};
     struct outgoing outgoing;
-    struct haul_dict *dict = NULL;
+    struct haul_dict *dict;
     struct haul_message *reply = NULL;
     PyObject *arrays = NULL;
     int64_t timeout_ns = HAUL_FOREVER;
@@ -64,50 +81,38 @@ PyObject *send_now(const struct sending *sending, PyObject *args, PyObject *keyw
                                      &timeout_ns, &give) ||
         !take_arrays(&outgoing, sending->context, arrays, give))
         return NULL;
-    Py_BEGIN_ALLOW_THREADS err = outgoing_dict(&outgoing, sending->context->context, &dict);
-    if (!err) {
-        err = run(sending, dict, timeout_ns, &reply);
-        if (err != HAUL_BORROWED)
-            haul_dict_destroy(dict);
-    }
-    Py_END_ALLOW_THREADS if (err) raise_error(err);
+    WITHOUT_GIL(err = run(sending, &outgoing, timeout_ns, &dict, &reply));
+    if (err)
+        raise_error(err);
     if (err == HAUL_BORROWED)
         keep_borrowed(sending->context, dict, outgoing.kept);
     outgoing_clear(&outgoing);
-    if (err)
-        return NULL;
-    if (PyList_GET_SIZE(sending->context->under_way) > 0)
-        context_sweep(sending->context);
-    if (sending->kind == SENDING_CALL)
-        return message_make(sending->context, reply, sending->writable, NULL);
-    Py_RETURN_NONE;
+    context_sweep(sending->context);
+    return reply ? message_make(sending->context, reply, sending->writable, NULL)
+                 : none_unless_raised();
 }
 
 PyObject *send_async(const struct sending *sending, PyObject *args, PyObject *keywords)
 {
     static char *names[] = {"arrays", "give", NULL};
     struct outgoing outgoing;
-    struct haul_dict *dict = NULL;
+    struct haul_dict *dict;
     struct haul_op *op;
     PyObject *arrays = NULL;
     int give = 0, err;
     if (!PyArg_ParseTupleAndKeywords(args, keywords, "|O$p", names, &arrays, &give) ||
         !take_arrays(&outgoing, sending->context, arrays, give))
         return NULL;
-    Py_BEGIN_ALLOW_THREADS err = outgoing_dict(&outgoing, sending->context->context, &dict);
-    if (!err) {
-        err = start(sending, dict, &op);
-        if (err)
-            haul_dict_destroy(dict);
-    }
-    Py_END_ALLOW_THREADS if (err)
-    {
+    /* An op keeps its peer connected, also when the user drops it. */
+    if (sending->peer && PyList_Append(outgoing.kept, (PyObject *)sending->peer)) {
         outgoing_clear(&outgoing);
-        return raise_error(err);
+        return NULL;
     }
-    context_sweep(sending->context);
-    PyObject *made = op_make(sending->context, op, dict, Py_NewRef(outgoing.kept),
-                             sending->kind == SENDING_CALL, sending->writable);
+    WITHOUT_GIL(err = start(sending, &outgoing, &dict, &op));
+    PyObject *made = err ? raise_error(err)
+                         : op_make(sending->context, op, dict, Py_NewRef(outgoing.kept),
+                                   sending->kind == SENDING_CALL, sending->writable);
     outgoing_clear(&outgoing);
+    context_sweep(sending->context);
     return made;
 }

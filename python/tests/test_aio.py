@@ -55,9 +55,12 @@ def test_sends_and_pushes(pair):
         send = asyncio.create_task(pair.peer.asend({"x": np.zeros(1_000_000)}))
         message = await pair.server.arecv(WAIT)
         await send
-        push = asyncio.create_task(message.peer.asend({"y": 7}))
-        assert (await pair.peer.arecv(WAIT))["y"] == 7
-        await push
+        pushes = [asyncio.create_task(message.peer.asend({"y": y})) for y in range(3)]
+        assert (await pair.peer.arecv(WAIT))["y"] == 0
+        async for pushed in pair.peer:
+            if pushed["y"] == 2:
+                break
+        await asyncio.gather(*pushes)
         op = pair.peer.call_async({"x": 1})
         (await pair.server.arecv(WAIT)).reply({"z": 3})
         assert (await op)["z"] == 3

@@ -132,6 +132,18 @@ def test_what_is_sent_stays_alive(pair):
         pair.client_context._collect()
 
 
+def test_an_op_keeps_its_peer(pair):
+    """Also when nobody else holds it, until the op has ended."""
+    op = pair.client_context.connect(pair.server.address, timeout=WAIT).call_async({"x": 1})
+    gc.collect()
+    message = pair.server.recv(WAIT)
+    message.reply({"y": 2})
+    assert op.result(WAIT)["y"] == 2
+    while message.peer.connected:  # its farewell is on its way
+        with pytest.raises(haul.Timeout):
+            pair.server.recv(0.01)
+
+
 def test_op(pair):
     op = pair.peer.send_async({"x": np.zeros(2_000_000)})
     assert not op.done()
@@ -147,6 +159,15 @@ def test_op(pair):
     assert reply["y"] == 2
     with pytest.raises(ValueError, match="taken"):
         call.result()
+
+
+def test_an_op_under_way_does_not_blur_an_error(pair):
+    """Each call looks at the ops of its context; what it raises is its own."""
+    op = pair.peer.call_async()
+    with pytest.raises(haul.Timeout, match="no message came in time"):
+        pair.peer.recv(0)
+    pair.server.recv(WAIT).reply()
+    op.result(WAIT)
 
 
 def test_cancel(pair):
