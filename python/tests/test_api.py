@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 import haul
+from haul import _haul
 from conftest import WAIT, Echo
 
 
@@ -60,11 +61,18 @@ def test_settings():
     assert info["settings"]["provider"]["origin"] in ("default", "environment")
 
 
+def test_every_error_is_the_package_s_own():
+    for name, value in vars(_haul).items():
+        if isinstance(value, type) and issubclass(value, Exception):
+            assert getattr(haul, name) is value and name in haul.__all__
+
+
 def test_errors_are_of_both_kinds():
     assert issubclass(haul.Timeout, (haul.CallError)) and issubclass(haul.Timeout, TimeoutError)
     assert issubclass(haul.PeerLost, haul.PeerError) and issubclass(haul.PeerLost, ConnectionError)
     assert issubclass(haul.Invalid, ValueError) and issubclass(haul.Refused, haul.OpError)
     assert issubclass(haul.Config, haul.ContextError) and haul.Config.code == "HAUL_CONFIG"
+    assert haul.Error.code == ""
     with pytest.raises(haul.Unreachable, match="Is a haul server listening there"):
         haul.connect("127.0.0.1:1", timeout=0.1)
     with pytest.raises(haul.Address):
@@ -77,9 +85,10 @@ def test_errors_are_of_both_kinds():
 
 
 def test_peer_lost(provider):
-    with haul.Context(provider=provider) as server_context, haul.Context(
-        provider=provider
-    ) as context:
+    with (
+        haul.Context(provider=provider) as server_context,
+        haul.Context(provider=provider) as context,
+    ):
         server = server_context.listen("127.0.0.1:0")
         peer = context.connect(server.address, timeout=WAIT)
         op = peer.call_async({"x": 1})

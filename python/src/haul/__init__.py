@@ -17,34 +17,86 @@ with Ctrl-C, and take a timeout in seconds.
 
 from collections.abc import Mapping as _Mapping
 
-from . import _default, _haul
+from . import _haul
 from ._batch import Batch
 from ._default import connect, context, empty, listen, stats
-from ._haul import Context, Message, Op, Peer, Server, info
+from ._haul import (
+    Address,
+    Borrowed,
+    Busy,
+    CallError,
+    Cancelled,
+    Closed,
+    Config,
+    Context,
+    ContextError,
+    Error,
+    Forked,
+    Interrupted,
+    Invalid,
+    Message,
+    NoMemory,
+    NoReply,
+    NotFound,
+    Op,
+    OpError,
+    Peer,
+    PeerError,
+    PeerLost,
+    Protocol,
+    Provider,
+    Refused,
+    Server,
+    System,
+    Timeout,
+    TooLarge,
+    Unreachable,
+    Unsupported,
+    Version,
+    info,
+)
 
 __version__ = _haul.version
 _Mapping.register(Message)
 
-_errors = [
-    name
-    for name, value in vars(_haul).items()
-    if isinstance(value, type) and issubclass(value, Exception)
-]
-for _name in _errors:
-    globals()[_name] = getattr(_haul, _name)
-
 __all__ = [
+    "Address",
     "Batch",
+    "Borrowed",
+    "Busy",
+    "CallError",
+    "Cancelled",
+    "Closed",
+    "Config",
     "Context",
+    "ContextError",
+    "Error",
+    "Forked",
+    "Interrupted",
+    "Invalid",
     "Message",
+    "NoMemory",
+    "NoReply",
+    "NotFound",
     "Op",
+    "OpError",
     "Peer",
+    "PeerError",
+    "PeerLost",
+    "Protocol",
+    "Provider",
+    "Refused",
     "Server",
+    "System",
+    "Timeout",
+    "TooLarge",
+    "Unreachable",
+    "Unsupported",
+    "Version",
     "connect",
     "context",
     "empty",
     "info",
     "listen",
     "stats",
-    *_errors,
 ]

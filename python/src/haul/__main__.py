@@ -3,9 +3,10 @@
 
 import os
 import sys
+from typing import NoReturn
 
 
-def main():
+def main() -> NoReturn:
     command = os.path.join(os.path.dirname(__file__), "bin", "haul")
     try:
         os.execv(command, ["haul", *sys.argv[1:]])

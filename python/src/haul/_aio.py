@@ -7,25 +7,35 @@ messages as long as somebody awaits one: what nobody collects would keep it awak
 import asyncio
 import collections
 import weakref
+from asyncio import AbstractEventLoop, Future
+from collections.abc import Awaitable
+from typing import Any, TypeAlias, TypeVar
 
 from . import _haul
+from .typing import Arrays
 
-_ops = weakref.WeakKeyDictionary()  # context -> its _Ops
-_messages = weakref.WeakKeyDictionary()  # loop -> {server or peer: its _Messages}
+Op: TypeAlias = _haul.Op[Any]
+Source: TypeAlias = _haul.Server | _haul.Peer  # of messages
+T = TypeVar("T")
+
+_ops: weakref.WeakKeyDictionary[_haul.Context, "_Ops"] = weakref.WeakKeyDictionary()
+_messages: weakref.WeakKeyDictionary[AbstractEventLoop, dict[Source, "_Messages"]] = (
+    weakref.WeakKeyDictionary()
+)
 
 
 class _Ops:
     """The ops of a context that are awaited. An end is seen by one of the loops, whichever awaits it."""
 
-    def __init__(self, context):
+    def __init__(self, context: _haul.Context):
         self.context = weakref.ref(context)
         self.fd = context._ops_fd()
-        self.waiting = {}  # op -> (loop, future)
-        self.loops = collections.Counter()
+        self.waiting: dict[Op, tuple[AbstractEventLoop, Future[None]]] = {}
+        self.loops: collections.Counter[AbstractEventLoop] = collections.Counter()
 
-    def add(self, op):
+    def add(self, op: Op) -> Future[None]:
         loop = asyncio.get_running_loop()
-        future = loop.create_future()
+        future: Future[None] = loop.create_future()
         op._set_awaited(True)
         self.waiting[op] = loop, future
         self.loops[loop] += 1
@@ -33,13 +43,15 @@ class _Ops:
             loop.add_reader(self.fd, self.ready)
         return future
 
-    def ready(self):
-        self.context()._collect()
+    def ready(self) -> None:
+        context = self.context()
+        assert context  # the ops that are awaited keep it
+        context._collect()
         for op, (loop, future) in list(self.waiting.items()):
             if op.done():
                 loop.call_soon_threadsafe(_wake, future)
 
-    def remove(self, op):
+    def remove(self, op: Op) -> None:
         loop, _ = self.waiting.pop(op)
         op._set_awaited(False)
         self.loops[loop] -= 1
@@ -48,7 +60,7 @@ class _Ops:
             loop.remove_reader(self.fd)
 
 
-def _wake(future):
+def _wake(future: Future[None]) -> None:
     if not future.done():
         future.set_result(None)
 
@@ -56,19 +68,19 @@ def _wake(future):
 class _Messages:
     """Who awaits the next message of a server or peer, first come first served."""
 
-    def __init__(self, loop, source):
+    def __init__(self, loop: AbstractEventLoop, source: Source):
         self.loop, self.source = loop, source
         self.fd = source._fd()
-        self.waiting = collections.deque()
+        self.waiting: collections.deque[Future[_haul.Message]] = collections.deque()
 
-    def add(self):
-        future = self.loop.create_future()
+    def add(self) -> Future[_haul.Message]:
+        future: Future[_haul.Message] = self.loop.create_future()
         if not self.waiting:
             self.loop.add_reader(self.fd, self.ready)
         self.waiting.append(future)
         return future
 
-    def ready(self):
+    def ready(self) -> None:
         while self.waiting:
             future = self.waiting[0]
             if not future.done():
@@ -81,18 +93,18 @@ class _Messages:
             self.waiting.popleft()
         self.stop()
 
-    def discard(self, future):
+    def discard(self, future: Future[_haul.Message]) -> None:
         if future in self.waiting:
             self.waiting.remove(future)
             if not self.waiting:
                 self.stop()
 
-    def stop(self):
+    def stop(self) -> None:
         self.loop.remove_reader(self.fd)
         del _messages[self.loop][self.source]
 
 
-async def _within(future, timeout):
+async def _within(future: Awaitable[T], timeout: float | None) -> T:
     """Awaits a future; haul.Timeout when the time runs out."""
     try:
         return await asyncio.wait_for(future, timeout)
@@ -100,7 +112,7 @@ async def _within(future, timeout):
         raise _haul.Timeout("the time ran out") from None
 
 
-async def wait_op(op, timeout=None):
+async def wait_op(op: _haul.Op[T], timeout: float | None = None) -> T:
     """The op's result. Cancelling the wait, or the end of its time, cancels the op."""
     if not op.done():
         ops = _ops.get(op._context) or _ops.setdefault(op._context, _Ops(op._context))
@@ -114,19 +126,25 @@ async def wait_op(op, timeout=None):
     return op.result(0)
 
 
-async def send(peer, arrays=None, *, timeout=None, give=False):
-    return await wait_op(peer.send_async(arrays or {}, give=give), timeout)
+async def send(
+    peer: _haul.Peer, arrays: Arrays = {}, *, timeout: float | None = None, give: bool = False
+) -> None:
+    await wait_op(peer.send_async(arrays, give=give), timeout)
 
 
-async def call(peer, arrays=None, *, timeout=None, give=False):
-    return await wait_op(peer.call_async(arrays or {}, give=give), timeout)
+async def call(
+    peer: _haul.Peer, arrays: Arrays = {}, *, timeout: float | None = None, give: bool = False
+) -> _haul.Message:
+    return await wait_op(peer.call_async(arrays, give=give), timeout)
 
 
-async def reply(message, arrays=None, *, timeout=None, give=False):
-    return await wait_op(message.reply_async(arrays or {}, give=give), timeout)
+async def reply(
+    message: _haul.Message, arrays: Arrays = {}, *, timeout: float | None = None, give: bool = False
+) -> None:
+    await wait_op(message.reply_async(arrays, give=give), timeout)
 
 
-async def recv(source, timeout=None):
+async def recv(source: Source, timeout: float | None = None) -> _haul.Message:
     """The next message of a server or peer."""
     try:
         return source.recv(0)
@@ -142,9 +160,9 @@ async def recv(source, timeout=None):
         messages.discard(future)
 
 
-async def next_message(server):
+async def next_message(source: Source) -> _haul.Message:
     """What `async for` asks for."""
     try:
-        return await recv(server)
+        return await recv(source)
     except _haul.Closed:
         raise StopAsyncIteration from None

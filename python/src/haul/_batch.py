@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Batches: arrays of rows that messages fill on arrival."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
 from . import _haul
+from .typing import Array, Arrays, RowSpec
 
 
-class Batch(Mapping):
+class Batch(Mapping[str, Array]):
     """Batch({"foo": ((64, 64), np.uint8), "bar": ((), "f4")}, rows=32)
 
     For each key an array of shape (rows, *shape). Each message that arrives fills one row of all of them,
@@ -22,32 +23,28 @@ class Batch(Mapping):
     The arrays are views of the batch's memory, which the next filling writes anew. To fill one batch
     while another is worked on: post() both, wait() for one."""
 
-    def __init__(self, spec, rows):
-        # Without memory: of a row only the type counts. (A scalar is an array of shape ().)
-        self._types = {
-            key: (
-                np.lib.stride_tricks.as_strided(np.empty((), dtype), shape, (0,) * len(shape))
-                if np.prod(shape)
-                else np.empty(shape, dtype)
-            )
-            for key, (shape, dtype) in spec.items()
+    def __init__(self, spec: RowSpec, rows: int):
+        # Of a row only the type counts: one element stands for all.
+        self._types: dict[str, Array] = {
+            key: np.broadcast_to(np.empty((), dtype), shape) for key, (shape, dtype) in spec.items()
         }
         if rows < 1:
             raise ValueError("a batch has at least one row")
         self.rows = rows
         self.filled = 0  # rows that are whole; known after wait()
-        self._batch = None  # of the server's context: made with the first post
+        self._batch: _haul.Batch | None = None  # of the server's context: made by the first post()
         self._is_posted = False
 
-    def post(self, server):
-        """Lets the server fill it. The rows of an earlier filling end: who waits for a reply gets none."""
+    def post(self, server: _haul.Server) -> None:
+        """Lets the server fill it. The rows of an earlier filling end: who waits for a reply gets
+        none."""
         if self._batch is None:
             self._batch = _haul.Batch(server._context, self._types, self.rows)
         self.filled = 0
         self._batch.post(server)
         self._is_posted = True
 
-    def wait(self, timeout=None):
+    def wait(self, timeout: float | None = None) -> int:
         """Waits until all rows are filled. Returns their number: fewer when the time has run out."""
         try:
             self.filled = self._posted().wait(timeout)
@@ -55,37 +52,39 @@ class Batch(Mapping):
             self._is_posted = False
         return self.filled
 
-    def fill(self, server, timeout=None):
+    def fill(self, server: _haul.Server, timeout: float | None = None) -> int:
         """post() and wait()."""
         self.post(server)
         return self.wait(timeout)
 
-    def peer(self, row):
+    def peer(self, row: int) -> _haul.Peer:
         """Who filled a row."""
         return self._posted().peer(row)
 
-    def reply(self, row, arrays=(), *, timeout=None, give=False):
+    def reply(
+        self, row: int, arrays: Arrays = {}, *, timeout: float | None = None, give: bool = False
+    ) -> None:
         """Answers the call that filled a row, once."""
-        self._posted().reply(row, dict(arrays), timeout=timeout, give=give)
+        self._posted().reply(row, arrays, timeout=timeout, give=give)
 
-    def __del__(self):
+    def __del__(self) -> None:
         # Arrays may keep its memory: messages must not go there any more.
         if getattr(self, "_is_posted", False):
-            self._batch.wait(0)
+            self._posted().wait(0)
 
-    def _posted(self):
+    def _posted(self) -> _haul.Batch:
         if self._batch is None:
             raise ValueError("the batch was not posted to a server yet")
         return self._batch
 
-    def __getitem__(self, key):
+    def __getitem__(self, key: str) -> Array:
         return self._posted().array(key)
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[str]:
         return iter(self._types)
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self._types)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"<haul.Batch of {list(self._types)}, {self.filled} of {self.rows} rows filled>"

@@ -7,22 +7,25 @@ import os
 import sys
 import weakref
 
+from numpy.typing import DTypeLike
+
 from . import _log
-from ._haul import Context
+from ._haul import Context, Peer, Server
+from .typing import Array, Setting
 
-_contexts = weakref.WeakSet()
-_servers = weakref.WeakValueDictionary()  # by the address as it was asked for
-_default = None
+_contexts: weakref.WeakSet[Context] = weakref.WeakSet()
+_servers: weakref.WeakValueDictionary[str, Server] = weakref.WeakValueDictionary()  # as addressed
+_default: Context | None = None
 
 
-def new_context(settings):
+def new_context(settings: dict[str, Setting]) -> Context:
     _log.start()
     made = Context(**settings)
     _contexts.add(made)
     return made
 
 
-def context():
+def context() -> Context:
     """The context that listen(), connect() and empty() use when they are given no settings."""
     global _default
     if _default is None:
@@ -30,13 +33,15 @@ def context():
     return _default
 
 
-def _chosen(given, settings):
+def _chosen(given: Context | None, settings: dict[str, Setting]) -> Context:
     if given is not None and settings:
         raise TypeError("settings are those of a context: give one of the two")
     return given or (new_context(settings) if settings else context())
 
 
-def listen(address, *, writable=False, context=None, **settings):
+def listen(
+    address: str, *, writable: bool = False, context: Context | None = None, **settings: Setting
+) -> Server:
     """A server at the address: "host:port", ":port" (all interfaces), "unix:/path"; port 0 is a free one.
 
     Received arrays are read-only, and with writable=True writable. Settings, as provider="zmq", give the
@@ -50,23 +55,32 @@ def listen(address, *, writable=False, context=None, **settings):
     return server
 
 
-def connect(address, *, timeout=30, writable=False, context=None, **settings):
+def connect(
+    address: str,
+    *,
+    timeout: float | None = 30,
+    writable: bool = False,
+    context: Context | None = None,
+    **settings: Setting,
+) -> Peer:
     """A peer: the server at the address, which may come up within the timeout."""
     return _chosen(context, settings).connect(address, timeout=timeout, writable=writable)
 
 
-def empty(shape, dtype=float, *, context=None):
+def empty(
+    shape: int | tuple[int, ...], dtype: DTypeLike = float, *, context: Context | None = None
+) -> Array:
     """An uninitialised array in pool memory: sent without a copy or registration, and with give=True
     handed over. It belongs to one context, by default that of listen() and connect()."""
     return _chosen(context, {}).empty(shape, dtype)
 
 
-def stats():
+def stats() -> dict[str, int]:
     """Counters of the context of listen() and connect(), see Context.stats()."""
     return context().stats()
 
 
-def _is_interactive():
+def _is_interactive() -> bool:
     if hasattr(sys, "ps1"):
         return True
     ipython = sys.modules.get("IPython")
@@ -74,13 +88,13 @@ def _is_interactive():
 
 
 @atexit.register
-def _close_all():
+def _close_all() -> None:
     """Before the interpreter's end, so that what is being sent is not freed under it."""
     for made in list(_contexts):
         made.close()
 
 
-def _forget():
+def _forget() -> None:
     """In a child of fork(): what the parent made stays its own."""
     global _default
     _default = None

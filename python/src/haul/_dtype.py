@@ -6,9 +6,11 @@ which knows text, whole numbers, lists and tuples, and what it says is given to 
 
 import functools
 import re
+from typing import Any, NoReturn, TypeAlias
 
 import numpy as np
 
+DType: TypeAlias = np.dtype[Any]
 BF16, OTHER = 11, 16  # enum haul_dtype
 _DEPTH_MAX = 16
 _BASIC = re.compile(r"[<>|][?bBiufcmMSUV]\d*(\[\w+\])?")
@@ -18,20 +20,21 @@ _TOKEN = re.compile(
 _ESCAPES = {"\\": "\\", "'": "'", '"': '"', "n": "\n", "r": "\r", "t": "\t"}
 
 
-def _bfloat16():
+def _bfloat16() -> DType | None:
     """The dtype, or None where the package ml_dtypes is not installed."""
     try:
         import ml_dtypes
     except ImportError:
         return None
-    return np.dtype(ml_dtypes.bfloat16)
+    dtype: DType = np.dtype(ml_dtypes.bfloat16)
+    return dtype
 
 
 # ---- Writing -------------------------------------------------------------------------------------
 
 
 @functools.lru_cache(maxsize=1024)
-def _describe(dtype):
+def _describe(dtype: DType) -> tuple[int, str | None, DType]:
     if dtype.hasobject:
         raise TypeError("objects cannot be sent; use an array of numbers, strings or fields")
     if dtype.name == "bfloat16" and dtype.itemsize == 2:
@@ -47,13 +50,13 @@ def _describe(dtype):
     return OTHER, description if isinstance(description, str) else repr(description), sent
 
 
-def _check_fields(dtype, description):
+def _check_fields(dtype: DType, description: list[Any]) -> None:
     """A description must give the dtype back: it cannot say that fields overlap."""
     if np.lib.format.descr_to_dtype(description) != dtype:
         raise TypeError(f"{dtype} has fields that overlap or are out of order")
 
 
-def describe(key, dtype):
+def describe(key: str, dtype: DType) -> tuple[int, str | None, DType]:
     """(haul's dtype, the description or None, the dtype in the byte order that is sent)"""
     try:
         return _describe(dtype)
@@ -67,32 +70,32 @@ def describe(key, dtype):
 class _Reader:
     """Reads text, numbers, lists and tuples as Python writes them; nothing else."""
 
-    def __init__(self, text):
+    def __init__(self, text: str):
         self.text, self.at = text, 0
 
-    def fail(self):
+    def fail(self) -> NoReturn:
         raise ValueError(f"{self.text[:100]!r} is no description of a dtype")
 
-    def token(self, kind):
+    def token(self, kind: str) -> re.Match[str] | None:
         match = _TOKEN.match(self.text, self.at)
         if not match or match.lastgroup != kind:
             return None
         return match
 
-    def take(self, sign):
+    def take(self, sign: str) -> bool:
         match = self.token("sign")
         if not match or match["sign"] != sign:
             return False
         self.at = match.end()
         return True
 
-    def unescape(self, text):
-        def one(match):
+    def unescape(self, text: str) -> str:
+        def one(match: re.Match[str]) -> str:
             return chr(int(match[2], 16)) if match[2] else _ESCAPES.get(match[1]) or self.fail()
 
         return re.sub(r"\\(x([0-9a-f]{2})|.)", one, text)
 
-    def value(self, depth=0):
+    def value(self, depth: int = 0) -> Any:
         if depth > _DEPTH_MAX:
             self.fail()
         for kind in ("text", "number"):
@@ -106,7 +109,7 @@ class _Reader:
             return tuple(self.items(")", depth))
         return self.fail()
 
-    def items(self, end, depth):
+    def items(self, end: str, depth: int) -> list[Any]:
         items, comma = [], True
         while not self.take(end):
             if not comma:
@@ -117,14 +120,14 @@ class _Reader:
             self.fail()  # "(3)" is no tuple
         return items
 
-    def whole(self):
+    def whole(self) -> Any:
         value = self.value()
         if self.text[self.at :].strip():
             self.fail()
         return value
 
 
-def _check_type(descr):
+def _check_type(descr: Any) -> None:
     """The shapes that numpy.lib.format writes: "<f4", or a list of (name, type[, shape])."""
     if isinstance(descr, str):
         if not _BASIC.fullmatch(descr):
@@ -148,18 +151,18 @@ def _check_type(descr):
         _check_type(field[1])
 
 
-def _is_name(name):
+def _is_name(name: Any) -> bool:
     return isinstance(name, str) or (
         isinstance(name, tuple) and len(name) == 2 and all(isinstance(part, str) for part in name)
     )
 
 
 @functools.lru_cache(maxsize=1024)
-def parse(number, description, itemsize):
+def parse(number: int, description: str, itemsize: int) -> DType:
     """The dtype of a received description. Raises ValueError."""
     if number == BF16:
         return _bfloat16() or np.dtype("V2")
-    descr = _Reader(description).whole() if description[:1] == "[" else description
+    descr: Any = _Reader(description).whole() if description[:1] == "[" else description
     _check_type(descr)
     try:
         dtype = np.lib.format.descr_to_dtype(descr)

@@ -16,14 +16,14 @@ _lock = threading.Lock()
 _running = False
 
 
-def _read(fd):
+def _read(fd: int) -> None:
     with os.fdopen(fd, errors="replace") as lines:
         for line in lines:
             level, _, text = line.rstrip("\n").partition(" ")
             logger.log(_LEVELS.get(level, logging.INFO), "%s", text)
 
 
-def start():
+def start() -> None:
     """Once in each process, before its first context."""
     global _running
     with _lock:
@@ -36,7 +36,7 @@ def start():
         _haul.log_to(write_fd)
 
 
-def forget():
+def forget() -> None:
     """In a child of fork(), which has no such thread: lines go to standard error until start()."""
     global _running, _lock
     _lock = threading.Lock()
