@@ -3,12 +3,21 @@
 
 import os
 import threading
+import time
 
 import pytest
 
 import haul
 
 WAIT = 60  # generous: no test fails because a machine is slow
+
+
+def wait_until(condition):
+    """For what comes by itself, and has no end of its own to wait for."""
+    deadline = time.monotonic() + WAIT
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
 
 
 def providers():

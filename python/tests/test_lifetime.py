@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import haul
-from conftest import WAIT, Echo, Pair
+from conftest import WAIT, Echo, Pair, wait_until
 
 
 def test_arrays_outlive_everything(provider):
@@ -128,8 +128,7 @@ def test_what_is_sent_stays_alive(pair):
     message = pair.server.recv(WAIT)
     assert (message["x"] == 3).all()
     pair.peer.call_async({"done": 1}).cancel()
-    while gone() is not None:  # the acknowledgement is on its way
-        pair.client_context._collect()
+    wait_until(lambda: pair.client_context._collect() or gone() is None)
 
 
 def test_an_op_keeps_its_peer(pair):
@@ -139,9 +138,7 @@ def test_an_op_keeps_its_peer(pair):
     message = pair.server.recv(WAIT)
     message.reply({"y": 2})
     assert op.result(WAIT)["y"] == 2
-    while message.peer.connected:  # its farewell is on its way
-        with pytest.raises(haul.Timeout):
-            pair.server.recv(0.01)
+    wait_until(lambda: not message.peer.connected)
 
 
 def test_op(pair):

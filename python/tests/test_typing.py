@@ -10,6 +10,7 @@ import pytest
 pytest.importorskip("mypy")
 
 TESTS = pathlib.Path(__file__).parent
+EXAMPLES = sorted((TESTS.parent / "examples").glob("*.py"))
 CONFIGURATION = TESTS.parent / "pyproject.toml"
 
 
@@ -20,9 +21,13 @@ def run_module(*command):
     assert run.returncode == 0, run.stdout + run.stderr
 
 
-@pytest.mark.parametrize("what", [("--package", "haul"), ("program.py",)])
+@pytest.mark.parametrize(
+    "what",
+    [["--package", "haul"], ["program.py"], EXAMPLES],
+    ids=["package", "program", "examples"],
+)
 def test_mypy(what, tmp_path):
-    """The package itself, and a user's program, at mypy's strictest."""
+    """The package itself, a user's program and the examples, at mypy's strictest."""
     run_module("mypy", "--config-file", CONFIGURATION, "--cache-dir", tmp_path, *what)
 
 
