@@ -106,7 +106,8 @@ static PyArrayObject *as_array(PyObject *value)
 {
     if (PyArray_Check(value))
         return (PyArrayObject *)Py_NewRef(value);
-    if (PyBytes_Check(value) || PyByteArray_Check(value)) {
+    bool is_bytes = PyBytes_Check(value) || PyByteArray_Check(value);
+    if (is_bytes && !PyArray_IsScalar(value, Generic)) {
         /* As bytes: NumPy's own type for them forgets NULs at the end. */
         return (PyArrayObject *)PyArray_FromBuffer(value, PyArray_DescrFromType(NPY_UINT8), -1, 0);
     }

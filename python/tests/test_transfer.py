@@ -2,13 +2,12 @@
 """What is sent arrives: every dtype, shape and order, on every provider."""
 
 import array
-import random
 
 import numpy as np
 import pytest
 
 import haul
-from conftest import WAIT, Echo
+from values import assert_same, filled
 
 DTYPES = [
     "?",
@@ -35,28 +34,6 @@ DTYPES = [
     [("x", [("y", "<i8")]), ("é", "S2")],
     {"names": ["p", "q"], "formats": ["u1", "f8"], "offsets": [0, 8], "itemsize": 24},
 ]
-
-
-def filled(dtype, shape, seed=0):
-    """An array of random bytes (of valid ones, where not all are)."""
-    dtype = np.dtype(dtype)
-    if dtype.kind == "U":
-        return np.random.default_rng(seed).integers(32, 999, shape).astype("U")[()].astype(dtype)
-    count = int(np.prod(shape)) * dtype.itemsize
-    data = np.random.default_rng(seed).integers(
-        0, 2 if dtype.kind == "?" else 256, count, dtype=np.uint8
-    )
-    return np.ndarray(shape, dtype, data.tobytes())
-
-
-def assert_same(got, sent):
-    sent = np.asarray(sent)
-    assert got.dtype == sent.dtype.newbyteorder("<")
-    assert got.shape == sent.shape
-    if got.dtype == sent.dtype:
-        assert got.tobytes() == sent.tobytes()
-    else:
-        np.testing.assert_array_equal(got, sent)
 
 
 @pytest.mark.parametrize("shape", [(), (0,), (3,), (2, 0, 4), (5, 7), (1,) * 32])
@@ -183,22 +160,3 @@ def test_many_arrays(pair):
     message = pair.carry(arrays)
     assert len(message) == 4096
     assert all(np.array_equal(message[key], value) for key, value in arrays.items())
-
-
-def test_random_dicts(provider, pair):
-    """200 dicts there and back, equal on the other side."""
-    rng = random.Random(7)
-    with Echo(pair.server):
-        for round_number in range(200):
-            arrays = {}
-            for i in range(rng.randrange(6)):
-                shape = tuple(rng.choice([0, 1, 2, 3, 17, 100]) for _ in range(rng.randrange(4)))
-                arrays[f"key {i}"] = filled(
-                    rng.choice(DTYPES), shape, rng.random().__hash__() % 1000
-                )
-            if round_number % 50 == 0:
-                arrays["large"] = filled("f8", (rng.randrange(1, 400_000),))
-            reply = pair.peer.call(arrays, timeout=WAIT)
-            assert list(reply) == list(arrays)
-            for key, sent in arrays.items():
-                assert_same(reply[key], sent)
