@@ -17,10 +17,11 @@
 
 /* ---- Cells ----------------------------------------------------------------------------------- */
 
-enum { CELLS = 512 };
+enum { CELLS = 512, LARGE_BYTES = 4096 };
 
 static struct cell {
     _Alignas(64) _Atomic uint64_t mallocs;
+    _Atomic uint64_t large_mallocs;
     _Atomic uint64_t copied_bytes;
 } cells[CELLS];
 static atomic_uint cells_used;
@@ -43,10 +44,12 @@ static void add(_Atomic uint64_t *count, uint64_t n)
                               memory_order_relaxed);
 }
 
-static void count_malloc(void)
+static void count_malloc(size_t bytes)
 {
     struct cell *cell = mine ? mine : take_cell();
     add(&cell->mallocs, 1);
+    if (bytes > LARGE_BYTES)
+        add(&cell->large_mallocs, 1);
 }
 
 static void count_copy(size_t bytes)
@@ -58,9 +61,11 @@ static void count_copy(size_t bytes)
 EXPORT void haul_count_read(struct haul_counts *counts);
 void haul_count_read(struct haul_counts *counts)
 {
-    counts->mallocs = counts->copied_bytes = 0;
+    *counts = (struct haul_counts){0};
     for (unsigned i = 0; i < CELLS; i++) {
         counts->mallocs += atomic_load_explicit(&cells[i].mallocs, memory_order_relaxed);
+        counts->large_mallocs +=
+            atomic_load_explicit(&cells[i].large_mallocs, memory_order_relaxed);
         counts->copied_bytes += atomic_load_explicit(&cells[i].copied_bytes, memory_order_relaxed);
     }
 }
@@ -75,22 +80,23 @@ extern void *__libc_memalign(size_t alignment, size_t bytes);
 extern void *__libc_valloc(size_t bytes);
 extern void *__libc_pvalloc(size_t bytes);
 
-#define COUNTED_ALLOCATION(name, parameters, real) \
-    EXPORT void *name parameters;                  \
-    void *name parameters                          \
-    {                                              \
-        count_malloc();                            \
-        return real;                               \
+#define COUNTED_ALLOCATION(name, parameters, total, real) \
+    EXPORT void *name parameters;                         \
+    void *name parameters                                 \
+    {                                                     \
+        count_malloc(total);                              \
+        return real;                                      \
     }
 
-COUNTED_ALLOCATION(malloc, (size_t bytes), __libc_malloc(bytes))
-COUNTED_ALLOCATION(calloc, (size_t count, size_t bytes), __libc_calloc(count, bytes))
-COUNTED_ALLOCATION(realloc, (void *memory, size_t bytes), __libc_realloc(memory, bytes))
-COUNTED_ALLOCATION(memalign, (size_t alignment, size_t bytes), __libc_memalign(alignment, bytes))
-COUNTED_ALLOCATION(aligned_alloc, (size_t alignment, size_t bytes),
+COUNTED_ALLOCATION(malloc, (size_t bytes), bytes, __libc_malloc(bytes))
+COUNTED_ALLOCATION(calloc, (size_t count, size_t bytes), count *bytes, __libc_calloc(count, bytes))
+COUNTED_ALLOCATION(realloc, (void *memory, size_t bytes), bytes, __libc_realloc(memory, bytes))
+COUNTED_ALLOCATION(memalign, (size_t alignment, size_t bytes), bytes,
                    __libc_memalign(alignment, bytes))
-COUNTED_ALLOCATION(valloc, (size_t bytes), __libc_valloc(bytes))
-COUNTED_ALLOCATION(pvalloc, (size_t bytes), __libc_pvalloc(bytes))
+COUNTED_ALLOCATION(aligned_alloc, (size_t alignment, size_t bytes), bytes,
+                   __libc_memalign(alignment, bytes))
+COUNTED_ALLOCATION(valloc, (size_t bytes), bytes, __libc_valloc(bytes))
+COUNTED_ALLOCATION(pvalloc, (size_t bytes), bytes, __libc_pvalloc(bytes))
 
 EXPORT int posix_memalign(void **memory, size_t alignment, size_t bytes);
 int posix_memalign(void **memory, size_t alignment, size_t bytes)
@@ -98,7 +104,7 @@ int posix_memalign(void **memory, size_t alignment, size_t bytes)
     bool power_of_two = alignment != 0 && (alignment & (alignment - 1)) == 0;
     if (!power_of_two || alignment % sizeof(void *) != 0)
         return EINVAL;
-    count_malloc();
+    count_malloc(bytes);
     void *got = __libc_memalign(alignment, bytes);
     if (!got)
         return ENOMEM;

@@ -7,10 +7,11 @@
 #include <stdint.h>
 
 struct haul_counts {
-    uint64_t mallocs;      /* malloc, calloc, realloc, aligned_alloc and their like */
-    uint64_t copied_bytes; /* memcpy, memmove, mempcpy and their checked forms. A copy of constant
-                              size that the compiler wrote out as instructions is not seen: those
-                              are of a few dozen bytes, never of arrays. */
+    uint64_t mallocs;       /* malloc, calloc, realloc, aligned_alloc and their like */
+    uint64_t large_mallocs; /* those of more than 4 KiB: no object or name, but data */
+    uint64_t copied_bytes;  /* memcpy, memmove, mempcpy and their checked forms. A copy of constant
+                               size that the compiler wrote out as instructions is not seen: those
+                               are of a few dozen bytes, never of arrays. */
 };
 
 /* The one symbol: found with dlsym(RTLD_DEFAULT, HAUL_COUNT_SYMBOL). Any thread. */

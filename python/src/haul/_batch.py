@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Batches: arrays of rows that messages fill on arrival."""
 
+import contextlib
 from collections.abc import Iterator, Mapping
 
 import numpy as np
@@ -70,7 +71,8 @@ class Batch(Mapping[str, Array]):
     def __del__(self) -> None:
         # Arrays may keep its memory: messages must not go there any more.
         if getattr(self, "_is_posted", False):
-            self._posted().wait(0)
+            with contextlib.suppress(_haul.Error):  # (closed, or another process's: they do not)
+                self._posted().wait(0)
 
     def _posted(self) -> _haul.Batch:
         if self._batch is None:
