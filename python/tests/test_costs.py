@@ -13,7 +13,7 @@ import haul
 from conftest import WAIT
 
 COUNTER = pathlib.Path(haul.__file__).parent / "lib/haul/bench/libhaul_count.so"
-ROWS = 8
+ROWS, BATCHES, WARM_UP = 8, 120, 20
 
 # One batch is filled while the other is answered.
 SERVER = """
@@ -27,52 +27,47 @@ def counts():
     ctypes.CDLL(None).haul_count_read(ctypes.byref(made))
     return made
 
-rows = int(sys.argv[1])
+rows, count, warm_up = map(int, sys.argv[1:])
 spec = {"foo": ((64, 64, 64, 3), np.uint8), "bar": ((64, 1024), np.float32), "baz": ((64,), "f4")}
 batches = [haul.Batch(spec, rows) for _ in range(2)]
 server = haul.listen("127.0.0.1:0", provider="tcp")
 print(server.address, flush=True)
 
-def fill(batch):
-    batch.wait(60)
-    for row in range(rows):
-        batch.reply(row)
-    batch.post(server)
-
-for batch in batches:
-    batch.post(server)
-for number in range(120):
-    if number == 20:
+batches[0].post(server)
+for number in range(count):
+    if number == warm_up:
         before = counts()
-    fill(batches[number % 2])
+    filling, other = batches[number % 2], batches[1 - number % 2]
+    if number + 1 < count:
+        other.post(server)
+    filling.wait(60)
+    for row in range(rows):
+        filling.reply(row)
 after = counts()
+messages = (count - warm_up) * rows
 row_bytes = sum(array[0].nbytes for array in batches[0].values())
-print((after.large_mallocs - before.large_mallocs) / (100 * rows))
-print((after.copied_bytes - before.copied_bytes) / (100 * rows * row_bytes))
+print((after.large_mallocs - before.large_mallocs) / messages)
+print((after.copied_bytes - before.copied_bytes) / (messages * row_bytes))
 """
 
 
 def send_rows(address):
-    """Until the server ends."""
     row = {
         "foo": np.ones((64, 64, 64, 3), np.uint8),
         "bar": np.ones((64, 1024), np.float32),
         "baz": np.ones(64, np.float32),
     }
-    peer = haul.connect(address, provider="tcp", timeout=WAIT)
-    try:
-        while True:
+    with haul.connect(address, provider="tcp", timeout=WAIT) as peer:
+        for _ in range(BATCHES // 2):
             for op in [peer.call_async(row) for _ in range(2 * ROWS)]:
                 op.result(WAIT)
-    except (haul.PeerLost, haul.NoReply):
-        peer.close()
 
 
 def test_batches_are_filled_without_copies_or_allocations():
     if not COUNTER.exists():
         pytest.skip("the package was built with a sanitizer, which counts nothing")
     with subprocess.Popen(
-        [sys.executable, "-c", SERVER, str(ROWS)],
+        [sys.executable, "-c", SERVER, *map(str, (ROWS, BATCHES, WARM_UP))],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

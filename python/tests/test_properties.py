@@ -2,6 +2,7 @@
 """Any dict of arrays that can be sent arrives as it was: dtype, shape, values, over each provider."""
 
 import contextlib
+import os
 import string
 
 import hypothesis
@@ -85,7 +86,7 @@ def peers():
 
 
 @hypothesis.settings(
-    max_examples=200,
+    max_examples=int(os.environ.get("HAULTEST_DICTS", "200")),
     deadline=None,
     derandomize=True,  # the same dicts in every run
     suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture],
