@@ -34,12 +34,7 @@ int haul_open(struct haul_context **context, const struct haul_options *options)
 
 int haul_context_enter(const struct haul_context *context)
 {
-    struct haul_engine *engine = context->engine;
-    int err = haul_engine_enter(engine);
-    if (err || !engine->closing)
-        return err;
-    haul_engine_leave(engine);
-    return haul_fail(HAUL_CLOSED, "the context was closed");
+    return haul_engine_enter_open(context->engine);
 }
 
 /* How long closing waits for small replies to be handed over, and then for last frames to arrive: a
@@ -82,10 +77,9 @@ static bool reads_have_ended(void *arg)
     return ((struct haul_engine *)arg)->reads == 0;
 }
 
-void haul_context_shutdown(struct haul_context *context)
+static void shut_down(struct haul_engine *engine)
 {
-    struct haul_engine *engine = context->engine;
-    if (haul_context_enter(context))
+    if (haul_engine_enter_open(engine))
         return;
     engine->closing = true;
     haul_drive_wait(&engine->drive, nothing_is_on_its_way, engine, haul_deadline_ns(REPLIES_NS));
@@ -108,6 +102,19 @@ void haul_context_shutdown(struct haul_context *context)
     haul_engine_shutdown(engine);
 }
 
+/* Who comes second waits for the first: after it memory is back, and the context may be freed. */
+void haul_context_shutdown(struct haul_context *context)
+{
+    struct haul_engine *engine = context->engine;
+    if (engine->inherited)
+        return;
+    haul_engine_retain(engine);
+    pthread_mutex_lock(&engine->shutdown_lock);
+    shut_down(engine);
+    pthread_mutex_unlock(&engine->shutdown_lock);
+    haul_engine_release(engine);
+}
+
 void haul_close(struct haul_context *context)
 {
     if (!context)
@@ -119,26 +126,43 @@ void haul_close(struct haul_context *context)
         haul_engine_release(engine);
 }
 
-static int level_fd(struct haul_context *context, struct haul_level *level)
+static int level_fd(struct haul_engine *engine, struct haul_level *level)
+{
+    int fd = haul_level_fd(level, false);
+    haul_engine_changed(engine); /* settled() raises it */
+    return fd;
+}
+
+static void watch_inboxes(struct haul_engine *engine)
+{
+    engine->any_level_asked = true;
+    HAUL_LIST_EACH(&engine->servers, server)
+    haul_inbox_watched(&HAUL_CONTAINER_OF(server, struct haul_server, node)->inbox);
+    HAUL_LIST_EACH(&engine->peers, peer)
+    haul_inbox_watched(&HAUL_CONTAINER_OF(peer, struct haul_peer, node)->inbox);
+}
+
+int haul_context_fd(struct haul_context *context)
 {
     struct haul_engine *engine = context->engine;
     int fd = haul_context_enter(context);
     if (fd)
         return fd;
-    fd = haul_level_fd(level, false);
-    haul_engine_changed(engine); /* settled() raises it */
+    fd = level_fd(engine, &engine->any_level);
+    watch_inboxes(engine);
     haul_engine_leave(engine);
     return fd;
 }
 
-int haul_context_fd(struct haul_context *context)
-{
-    return level_fd(context, &context->engine->any_level);
-}
-
 int haul_context_ops_fd(struct haul_context *context)
 {
-    return level_fd(context, &context->engine->ops_level);
+    struct haul_engine *engine = context->engine;
+    int fd = haul_context_enter(context);
+    if (fd)
+        return fd;
+    fd = level_fd(engine, &engine->ops_level);
+    haul_engine_leave(engine);
+    return fd;
 }
 
 void haul_context_interrupt(struct haul_context *context, bool (*interrupted)(void *arg), void *arg)

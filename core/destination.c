@@ -147,6 +147,7 @@ void haul_destination_filled(struct haul_message *message)
 {
     haul_inbound_acknowledge(message);
     haul_credit_return(message); /* what it holds is the user's memory */
+    haul_inbound_discount_manifest(message);
     message->destination->whole++;
     haul_engine_changed(message->engine);
 }
@@ -254,8 +255,9 @@ static void evict(struct haul_engine *engine, struct haul_message *message)
     struct haul_destination *destination = message->destination;
     size_t row = message->row;
     end_reads(engine, destination, row);
-    if (!destination->message[row])
-        return; /* its peer was lost meanwhile */
+    message = destination->message[row];
+    if (!message || message->state == HAUL_MESSAGE_DELIVERED)
+        return; /* meanwhile its peer was lost, or the last read brought all of it */
     forget_stream(message);
     int err = move_inline(message);
     destination->message[row] = NULL;

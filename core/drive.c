@@ -243,6 +243,8 @@ static int pass(struct haul_drive *drive, uint64_t turn, uint64_t timeout_ns)
             return HAUL_CLOSED;
     }
     bool worked = finish_pass(drive);
+    if (worked)
+        note_idle(drive, false);
     if (interrupted)
         return HAUL_INTERRUPTED;
     return count > 0 || worked;
@@ -378,8 +380,6 @@ static int drive_until(struct haul_drive *drive, bool (*ready)(void *arg), void 
 {
     uint64_t turn = begin_turn(drive, false);
     int result = look(drive, turn);
-    if (result == 0 && drive->now_ns >= deadline_ns)
-        result = pass(drive, turn, 0); /* who only polls gets to see all */
     for (;;) {
         if (drive->driver != turn)
             return AGAIN;
@@ -390,13 +390,15 @@ static int drive_until(struct haul_drive *drive, bool (*ready)(void *arg), void 
             end = HAUL_CLOSED;
         else if (result == HAUL_INTERRUPTED)
             end = HAUL_INTERRUPTED;
-        else if (drive->now_ns >= deadline_ns)
+        else if (drive->now_ns >= deadline_ns && drive->quick_passes == 0)
             end = HAUL_TIMEOUT;
         if (end != AGAIN) {
             end_turn(drive, turn);
             return end;
         }
-        result = next_pass(drive, turn, result == 0, deadline_ns);
+        result = drive->now_ns < deadline_ns
+                     ? next_pass(drive, turn, result == 0, deadline_ns)
+                     : pass(drive, turn, 0); /* in time's last moment all descriptors are asked */
     }
 }
 

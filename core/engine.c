@@ -113,9 +113,10 @@ static void log_pool_wait(struct haul_engine *engine, uint64_t now_ns)
 {
     haul_log(
         HAUL_LOG_WARNING,
-        "receive memory is exhausted: %llu messages are not released, for %llu ms nothing could "
-        "be received; release messages sooner or raise HAUL_POOL_MAX (now %llu MiB)",
-        (unsigned long long)engine->stats.messages_unreleased,
+        "receive memory is exhausted: %llu messages are not released, %u are being received, and "
+        "for %llu ms there was no room for another; release messages sooner or raise HAUL_POOL_MAX "
+        "(now %llu MiB)",
+        (unsigned long long)engine->stats.messages_unreleased, engine->fetches,
         (unsigned long long)((now_ns - engine->pool_waiting_since_ns) / HAUL_NS_PER_MS),
         (unsigned long long)(engine->config.pool_max >> 20));
     engine->pool_wait_logged = true;
@@ -143,6 +144,7 @@ static void run_timers(struct haul_engine *engine)
         else
             haul_engine_timer(engine, peer->redial_at_ns);
     }
+    haul_fetch_watch(engine, now_ns);
     if (engine->pool_waiting_since_ns && !engine->pool_wait_logged) {
         uint64_t log_ns = engine->pool_waiting_since_ns + HAUL_HELD_LOG_NS;
         if (now_ns >= log_ns)
@@ -278,6 +280,7 @@ int haul_engine_create(struct haul_options *options, struct haul_engine **engine
     }
     atomic_init(&made->references, 1);
     made->options = options;
+    pthread_mutex_init(&made->shutdown_lock, NULL);
     made->any_level = made->ops_level = haul_level_none();
     made->timer_ns = UINT64_MAX;
     made->fetch_width = 1;
@@ -334,6 +337,7 @@ void haul_engine_release(struct haul_engine *engine)
         haul_drive_destroy(&engine->drive);
     haul_config_clear(&engine->config);
     haul_options_destroy(engine->options);
+    pthread_mutex_destroy(&engine->shutdown_lock);
     free(engine);
 }
 
@@ -363,6 +367,15 @@ int haul_engine_enter(struct haul_engine *engine)
                          "open a context of its own in the child");
     haul_drive_enter(&engine->drive);
     return 0;
+}
+
+int haul_engine_enter_open(struct haul_engine *engine)
+{
+    int err = haul_engine_enter(engine);
+    if (err || !engine->closing)
+        return err;
+    haul_engine_leave(engine);
+    return haul_fail(HAUL_CLOSED, "the context was closed");
 }
 
 void haul_engine_leave(struct haul_engine *engine)

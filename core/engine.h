@@ -40,6 +40,7 @@ enum {
     HAUL_READ_STALL_S = 10, /* reads that do not move for this long are fenced */
     HAUL_REDIAL_FIRST_MS = 10,
     HAUL_REDIAL_LAST_MS = 1000,
+    HAUL_FETCH_STALL_S = 5,         /* a fetch that does not move for this long gives up its turn */
     HAUL_FREE_OBJECTS_MAX = 1024,   /* messages and ops that are kept for reuse */
     HAUL_FREE_BYTES_MAX = 64 << 10, /* ... unless their manifest has more memory than this */
     HAUL_MANIFESTS_MAX = 32 << 20,  /* bytes of such manifests, of a peer's unreleased messages */
@@ -58,9 +59,10 @@ struct haul_transport {
 
 struct haul_engine {
     atomic_uint references;
-    struct haul_list registered; /* in the list that the fork handler walks */
-    bool inherited;              /* we are in a child of the process that made it */
-    bool closing;                /* haul_context_shutdown() has begun */
+    struct haul_list registered;   /* in the list that the fork handler walks */
+    bool inherited;                /* we are in a child of the process that made it */
+    bool closing;                  /* haul_context_shutdown() has begun */
+    pthread_mutex_t shutdown_lock; /* held until it has ended; taken before the drive lock */
 
     struct haul_options *options;
     struct haul_config config;
@@ -82,7 +84,7 @@ struct haul_engine {
     uint64_t next_peer_id;
     uint64_t nonce;                 /* random; rma peers read it to prove a path */
     struct haul_block *nonce_block; /* where they read it */
-    uint64_t timer_ns;              /* when haul_engine_timers() is due */
+    uint64_t timer_ns;              /* when run_timers() is due */
     atomic_bool pool_released;      /* pool memory came back: try placing again */
     bool pool_blocked;              /* it did not come back since a message had to wait for it */
     uint64_t pool_waiting_since_ns; /* 0: no message waits for it */
@@ -95,6 +97,7 @@ struct haul_engine {
     unsigned fetches;
     uint64_t fetch_bytes_left;                      /* of all fetches under way */
     uint64_t fetch_window_ns, fetch_window_idle_ns; /* where the present measurement began */
+    uint64_t fetch_watch_ns;                        /* when to look for fetches that do not move */
     struct haul_list reading;                       /* messages with rma reads still to be issued */
     struct haul_list free_reads;
     unsigned reads;       /* under way, of all links: closing waits for them */
@@ -110,6 +113,7 @@ struct haul_engine {
     size_t queued_messages;      /* in all inboxes */
     size_t finished_ops;         /* of the async calls, not collected yet */
     struct haul_level any_level; /* one of the two is not 0 */
+    bool any_level_asked;        /* inboxes made from now on receive into the pool */
     struct haul_level ops_level; /* finished_ops is not 0 */
 };
 
@@ -333,6 +337,8 @@ struct haul_message {
         uint32_t index;  /* of the array */
         uint64_t offset; /* in it */
     } inline_cursor, stream_cursor;
+    uint64_t fetch_moved_ns; /* when it was started, or bytes of it came on the channel, last */
+    bool stalled;            /* its sender let a turn pass: those that did not go first */
     /* What was asked for on the channel: DATA must be of this transfer and go on at fetch_next. */
     uint32_t transfer;
     uint64_t fetch_next, fetch_end;
@@ -354,6 +360,8 @@ void haul_engine_retain(struct haul_engine *engine);
 void haul_engine_release(struct haul_engine *engine);
 /* Begins a public call: HAUL_FORKED in a child, else the drive lock is held. */
 int haul_engine_enter(struct haul_engine *engine);
+/* The same; HAUL_CLOSED from haul_context_shutdown() on. */
+int haul_engine_enter_open(struct haul_engine *engine);
 void haul_engine_leave(struct haul_engine *engine);
 /* Something that a waiter or the user's descriptor may show has happened. */
 static inline void haul_engine_changed(struct haul_engine *engine)
@@ -499,6 +507,8 @@ void haul_inbound_acknowledge(struct haul_message *message);
 void haul_inbound_no_reply(struct haul_message *message);
 /* Tells the sender that its given arrays are its own again. Once. */
 void haul_inbound_release_given(struct haul_message *message);
+/* Its manifest does not count in what its peer has us hold any more. */
+void haul_inbound_discount_manifest(struct haul_message *message);
 /* All its bytes may be here: completes and delivers. */
 void haul_inbound_progress(struct haul_message *message);
 /* Answers the sender with an error and drops it. */
@@ -508,7 +518,7 @@ void haul_inbound_drop(struct haul_message *message);
 /* ---- inbox.c: messages that wait to be received
  * -------------------------------------------------- */
 
-void haul_inbox_init(struct haul_inbox *inbox);
+void haul_inbox_init(struct haul_engine *engine, struct haul_inbox *inbox);
 void haul_inbox_append(struct haul_inbox *inbox, struct haul_message *message);
 /* Waits for the next message; under the lock. Errors: HAUL_TIMEOUT, HAUL_INTERRUPTED, HAUL_CLOSED.
  */
@@ -518,6 +528,9 @@ int haul_inbox_receive(struct haul_engine *engine, struct haul_inbox *inbox, int
 struct haul_message *haul_inbox_pop(struct haul_engine *engine, struct haul_inbox *inbox);
 /* The user's descriptor of an inbox, or a negative error. Takes the lock. */
 int haul_inbox_fd(struct haul_engine *engine, struct haul_inbox *inbox);
+/* Its user waits at a descriptor: large messages must come for it to be readable. They come to the
+ * pool, unless a receive has said otherwise. */
+void haul_inbox_watched(struct haul_inbox *inbox);
 /* Drops what nobody will receive any more. */
 void haul_inbox_close(struct haul_engine *engine, struct haul_inbox *inbox);
 
@@ -540,6 +553,9 @@ void haul_message_destroy(struct haul_message *message);
 /* Finds a place for a new message: a posted destination, else the pool: now for its inline bytes,
  * when there is memory for the offered ones. */
 void haul_place_message(struct haul_message *message);
+/* Gives the memory of its offered bytes back: it is to be fetched anew, whole. Not for lent frames,
+ * rows and mapped arrays, which stay. */
+void haul_place_forget_offered(struct haul_message *message);
 /* Pool memory for its inline bytes, promised with the credit. Errors: HAUL_NO_MEMORY. */
 int haul_place_inline(struct haul_message *message);
 /* Copies a lent part that is not aligned for its type. */
@@ -589,6 +605,9 @@ void haul_fetch_read_done(void *cookie, int err);
 /* Reads the other side's nonce; haul_handshake_probed() follows. */
 int haul_fetch_probe(struct haul_link *link, const struct haul_wire_rma *rma);
 void haul_fetch_free_reads(struct haul_engine *engine);
+/* Takes the turn from fetches that do not move while others wait. A timer: while they wait it is
+ * called again and again. */
+void haul_fetch_watch(struct haul_engine *engine, uint64_t now_ns);
 /* The array at a cursor's place: skips those that are not in the stream or at their end. */
 struct haul_manifest_array *haul_cursor_array(struct haul_manifest *manifest,
                                               struct haul_cursor *cursor, bool offered);
@@ -603,7 +622,7 @@ static inline struct haul_engine *haul_context_engine(const struct haul_context 
 {
     return context->engine;
 }
-/* As haul_engine_enter(); HAUL_CLOSED from haul_context_shutdown() on. */
+/* As haul_engine_enter_open(). */
 int haul_context_enter(const struct haul_context *context);
 /* All three under the lock. shut ends listening and the server's peers. */
 void haul_server_shut(struct haul_server *server);

@@ -13,6 +13,9 @@
  * channel, one run of the stream at a time. When a read fails, the link uses the channel from then
  * on, and the message is fetched anew, whole.
  *
+ * A sender that lets its turn pass (it is stopped, or hostile) must not keep the others waiting: a
+ * fetch on the channel that does not move while others wait gives its turn and its memory up.
+ *
  * A read that may never complete holds its message (and so its memory) until the provider's fence
  * has ended it. */
 #include "engine.h"
@@ -86,6 +89,7 @@ static void ask(struct haul_message *message, uint64_t start, uint64_t end)
 static void ask_next_run(struct haul_message *message)
 {
     uint64_t start, end;
+    message->fetch_moved_ns = haul_now_ns();
     if (next_run(message, message->fetch_end, &start, &end))
         ask(message, start, end);
 }
@@ -95,6 +99,7 @@ void haul_fetch_received(struct haul_message *message, uint64_t bytes)
     struct haul_engine *engine = message->engine;
     message->stream_received += bytes;
     message->fetch_next += bytes;
+    message->fetch_moved_ns = engine->drive.now_ns;
     engine->fetch_bytes_left -= HAUL_MIN(bytes, engine->fetch_bytes_left);
     if (message->fetch_next == message->fetch_end)
         ask_next_run(message);
@@ -349,9 +354,12 @@ void haul_fetch_end(struct haul_message *message)
     message->transfer++; /* what is still on its way of it is thrown away */
 }
 
-/* Replies first: requests may be kept until a reply has come, never the other way round. */
+/* Those whose sender let its turn pass come last. Then replies first: requests may be kept until a
+ * reply has come, never the other way round. */
 static bool goes_before(const struct haul_message *a, const struct haul_message *b)
 {
+    if (a->stalled != b->stalled)
+        return b->stalled;
     if ((a->call != NULL) != (b->call != NULL))
         return a->call != NULL;
     return a->link->last_turn < b->link->last_turn;
@@ -469,6 +477,64 @@ bool haul_fetch_schedule(struct haul_engine *engine)
         started = true;
     }
     return started;
+}
+
+/* ---- Turns that are not used ------------------------------------------------------------------
+ */
+
+/* Of frames that the channel lends, some may be here already: such a message keeps its turn. */
+static bool is_stalled(const struct haul_message *message, uint64_t now_ns)
+{
+    return message->state == HAUL_MESSAGE_FETCHING && message->fetch_active &&
+           message->reads == 0 && message->lent_count == 0 &&
+           now_ns >= message->fetch_moved_ns + HAUL_FETCH_STALL_S * (uint64_t)HAUL_NS_PER_S;
+}
+
+/* Back among those that wait; what comes late is thrown away. */
+static void give_up_turn(struct haul_message *message)
+{
+    struct haul_link *link = message->link;
+    if (!message->stalled)
+        haul_log(HAUL_LOG_WARNING,
+                 "%s: nothing has come of the %llu bytes asked for since %d s, and others wait: it "
+                 "has to wait too",
+                 link->peer->address, (unsigned long long)message->manifest.offered_bytes,
+                 HAUL_FETCH_STALL_S);
+    haul_fetch_end(message);
+    if (link->receiving == message && link->receiving_stream)
+        link->receiving = NULL;
+    haul_place_forget_offered(message);
+    message->stream_received = mapped_bytes(message);
+    message->read_cursor = (struct haul_cursor){0, 0};
+    message->stalled = true;
+    link->last_turn = ++message->engine->fetch_turns;
+    haul_list_remove(&message->place_node);
+    haul_list_append(&message->engine->fetching, &message->place_node);
+}
+
+void haul_fetch_watch(struct haul_engine *engine, uint64_t now_ns)
+{
+    bool some = false;
+    if (haul_list_empty(&engine->fetching) || now_ns < engine->fetch_watch_ns)
+        return;
+    engine->fetch_watch_ns = now_ns + HAUL_NS_PER_S;
+    HAUL_LIST_EACH(&engine->links, node)
+    {
+        struct haul_link *link = HAUL_CONTAINER_OF(node, struct haul_link, node);
+        struct haul_list *lists[] = {&link->inbound, &link->replies};
+        for (size_t i = 0; i < HAUL_COUNT_OF(lists); i++) {
+            HAUL_LIST_EACH(lists[i], each)
+            {
+                struct haul_message *message = HAUL_CONTAINER_OF(each, struct haul_message, node);
+                if (!is_stalled(message, now_ns))
+                    continue;
+                give_up_turn(message);
+                some = true;
+            }
+        }
+    }
+    if (some)
+        haul_fetch_schedule(engine);
 }
 
 void haul_fetch_free_reads(struct haul_engine *engine)

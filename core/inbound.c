@@ -279,6 +279,12 @@ static int count_manifest(struct haul_message *message)
     return 0;
 }
 
+void haul_inbound_discount_manifest(struct haul_message *message)
+{
+    message->link->manifest_bytes -= message->manifest_bytes;
+    message->manifest_bytes = 0;
+}
+
 int haul_inbound_manifest(struct haul_link *link, const uint8_t *header, size_t header_bytes)
 {
     struct haul_message *message = haul_message_create(link);
@@ -340,6 +346,8 @@ int haul_inbound_data(struct haul_link *link, const struct haul_wire_control *da
     struct haul_message *message = find_inbound(link, data->seq);
     if (!message || message->state != HAUL_MESSAGE_FETCHING ||
         message->transfer != data->transfer) {
+        if (message)
+            message->stalled = false;                  /* late, but it sends */
         expect_payload(link, NULL, true, data->bytes); /* of a message or fetch that was given up */
         return 0;
     }
@@ -501,8 +509,13 @@ int haul_inbound_lend(struct haul_link *link, void *data, size_t bytes, void *to
 void haul_inbound_cancel(struct haul_link *link, uint64_t seq)
 {
     struct haul_message *message = find_inbound(link, seq);
-    if (!message || message->state == HAUL_MESSAGE_WHOLE)
+    if (!message) { /* delivered: its memory at the sender is not read any more */
+        const struct haul_wire_control ack = {
+            .type = HAUL_FRAME_ACK, .seq = seq, .err = HAUL_CANCELLED};
+        if (seq <= link->last_seq)
+            haul_link_control(link, &ack);
         return;
+    }
     if (message->reads > 0) { /* the sender's memory is being read: it hears when that has ended */
         message->cancelled = true;
         link->rma->provider->rma->fence(link->rma_peer);

@@ -2,9 +2,10 @@
  * Inboxes: messages that wait to be received by the user. */
 #include "engine.h"
 
-void haul_inbox_init(struct haul_inbox *inbox)
+void haul_inbox_init(struct haul_engine *engine, struct haul_inbox *inbox)
 {
-    *inbox = (struct haul_inbox){.placement = HAUL_PLACE_UNDECIDED};
+    *inbox = (struct haul_inbox){.placement = engine->any_level_asked ? HAUL_PLACE_POOL
+                                                                      : HAUL_PLACE_UNDECIDED};
     haul_list_init(&inbox->messages);
     haul_list_init(&inbox->destinations);
     haul_list_init(&inbox->unplaced);
@@ -34,12 +35,19 @@ struct haul_message *haul_inbox_pop(struct haul_engine *engine, struct haul_inbo
     return HAUL_CONTAINER_OF(node, struct haul_message, node);
 }
 
+void haul_inbox_watched(struct haul_inbox *inbox)
+{
+    if (inbox->placement == HAUL_PLACE_UNDECIDED)
+        haul_place_by(inbox, HAUL_PLACE_POOL);
+}
+
 int haul_inbox_fd(struct haul_engine *engine, struct haul_inbox *inbox)
 {
     int fd = haul_engine_enter(engine);
     if (fd)
         return fd;
     fd = haul_level_fd(&inbox->level, has_message(inbox));
+    haul_inbox_watched(inbox);
     haul_engine_leave(engine);
     return fd;
 }

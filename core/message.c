@@ -87,7 +87,7 @@ void haul_message_free(struct haul_message *message)
     haul_inbound_release_given(message);
     haul_message_set_state(message, HAUL_MESSAGE_DROPPED);
     haul_credit_return(message);
-    link->manifest_bytes -= message->manifest_bytes;
+    haul_inbound_discount_manifest(message);
     haul_peer_unreference(message->peer);
     haul_link_release(link);
     if (engine->free_message_count < HAUL_FREE_OBJECTS_MAX &&

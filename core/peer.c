@@ -20,7 +20,7 @@ struct haul_peer *haul_peer_create(struct haul_engine *engine, const char *addre
     snprintf(peer->address, sizeof peer->address, "%s", address);
     haul_list_init(&peer->node);
     haul_list_init(&peer->waiting);
-    haul_inbox_init(&peer->inbox);
+    haul_inbox_init(engine, &peer->inbox);
     haul_engine_retain(engine);
     return peer;
 }
@@ -117,21 +117,18 @@ static int wait_connected(struct haul_peer *peer, int64_t timeout_ns)
     return err ? haul_fail_with(err, "") : 0;
 }
 
-int haul_connect(struct haul_context *context, const char *address, int64_t timeout_ns,
-                 struct haul_peer **made)
+static int connect_to(struct haul_engine *engine, const char *address, int64_t timeout_ns,
+                      struct haul_peer **made)
 {
-    struct haul_engine *engine = haul_context_engine(context);
     struct haul_transport *transport = &engine->transports[0];
     struct haul_address parsed;
     void *route;
-    if (engine->inherited)
-        return haul_engine_enter(engine);
     int err = haul_address_parse(address, &parsed);
     if (!err)
         err = transport->provider->channel->resolve(transport->channel, &parsed, false, &route);
     if (err)
         return err;
-    err = haul_context_enter(context);
+    err = haul_engine_enter_open(engine);
     if (err) {
         transport->provider->channel->route_free(route);
         return err;
@@ -158,6 +155,18 @@ int haul_connect(struct haul_context *context, const char *address, int64_t time
         *made = peer;
     }
     haul_engine_leave(engine);
+    return err;
+}
+
+int haul_connect(struct haul_context *context, const char *address, int64_t timeout_ns,
+                 struct haul_peer **made)
+{
+    struct haul_engine *engine = haul_context_engine(context);
+    if (engine->inherited)
+        return haul_engine_enter(engine);
+    haul_engine_retain(engine); /* the context may be closed meanwhile */
+    int err = connect_to(engine, address, timeout_ns, made);
+    haul_engine_release(engine);
     return err;
 }
 

@@ -168,6 +168,19 @@ int haul_place_offered(struct haul_message *message)
     return comes_in_frames(message) ? reserve_lent(message) : place_in_pool(message, true, false);
 }
 
+void haul_place_forget_offered(struct haul_message *message)
+{
+    if (!message->offered_block)
+        return;
+    for (uint32_t i = 0; i < message->manifest.count; i++) {
+        struct haul_manifest_array *item = &message->manifest.arrays[i];
+        if (item->offered && !item->mapped)
+            item->array.data = NULL;
+    }
+    haul_block_release(message->offered_block);
+    message->offered_block = NULL;
+}
+
 void haul_place_wait(struct haul_message *message)
 {
     struct haul_engine *engine = message->engine;

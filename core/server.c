@@ -34,12 +34,9 @@ static void free_server(struct haul_server *server)
     free(server);
 }
 
-int haul_listen(struct haul_context *context, const char *address, struct haul_server **server)
+static int listen_on(struct haul_engine *engine, const char *address, struct haul_server **server)
 {
-    struct haul_engine *engine = haul_context_engine(context);
     struct haul_address parsed;
-    if (engine->inherited)
-        return haul_engine_enter(engine);
     int err = haul_address_parse(address, &parsed);
     if (err)
         return err;
@@ -55,11 +52,11 @@ int haul_listen(struct haul_context *context, const char *address, struct haul_s
     made->listener = listener;
     made->transport = &engine->transports[0];
     listener->server = made;
-    haul_inbox_init(&made->inbox);
+    haul_inbox_init(engine, &made->inbox);
     const struct haul_channel_ops *channel = made->transport->provider->channel;
     err = channel->resolve(made->transport->channel, &parsed, true, &made->route);
     if (!err)
-        err = haul_context_enter(context);
+        err = haul_engine_enter_open(engine);
     if (err) {
         free_server(made);
         return err;
@@ -75,6 +72,17 @@ int haul_listen(struct haul_context *context, const char *address, struct haul_s
     haul_engine_leave(engine);
     if (err)
         free_server(made);
+    return err;
+}
+
+int haul_listen(struct haul_context *context, const char *address, struct haul_server **server)
+{
+    struct haul_engine *engine = haul_context_engine(context);
+    if (engine->inherited)
+        return haul_engine_enter(engine);
+    haul_engine_retain(engine); /* the context may be closed meanwhile */
+    int err = listen_on(engine, address, server);
+    haul_engine_release(engine);
     return err;
 }
 

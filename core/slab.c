@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Slabs: memory from the system, faulted in before anybody sees it, cut into blocks. */
+ * Slabs: memory from the system, faulted in before anybody sees it, cut into blocks. A very large
+ * one is faulted in as it is used: it takes long, under the drive lock, and for a peer's word only.
+ */
 #include "slab.h"
 
 #include "error.h"
@@ -8,6 +10,8 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <unistd.h>
+
+#define FAULT_IN_MAX ((size_t)64 << 20)
 
 #ifndef MADV_POPULATE_WRITE
 #define MADV_POPULATE_WRITE 23 /* Linux 5.14 */
@@ -88,7 +92,8 @@ int haul_slab_map(size_t bytes, struct haul_slab **slab)
         return fail_map(bytes);
     made->bytes = bytes;
     made->base = map_aligned(bytes);
-    if (!made->base || !fault_in(made->base, bytes)) {
+    bool present = made->base && (bytes > FAULT_IN_MAX || fault_in(made->base, bytes));
+    if (!present) {
         int err = fail_map(bytes);
         if (made->base)
             munmap(made->base, bytes);
