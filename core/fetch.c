@@ -496,10 +496,10 @@ static void give_up_turn(struct haul_message *message)
     struct haul_link *link = message->link;
     if (!message->stalled)
         haul_log(HAUL_LOG_WARNING,
-                 "%s: nothing has come of the %llu bytes asked for since %d s, and others wait: it "
+                 "%s: nothing has come for %d s of the %llu bytes asked for, and others wait: it "
                  "has to wait too",
-                 link->peer->address, (unsigned long long)message->manifest.offered_bytes,
-                 HAUL_FETCH_STALL_S);
+                 link->peer->address, HAUL_FETCH_STALL_S,
+                 (unsigned long long)message->manifest.offered_bytes);
     haul_fetch_end(message);
     if (link->receiving == message && link->receiving_stream)
         link->receiving = NULL;

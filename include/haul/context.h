@@ -74,7 +74,9 @@ HAUL_API void haul_close(struct haul_context *context);
 /* A descriptor for poll/select/epoll: readable (level-triggered) as long as the context is shut
  * down, a message waits to be received or a finished op of haul_send_async(), haul_call_async() or
  * haul_reply_async() has not been waited for, tested or released. Never read from it or close it.
- * Belongs to the context. Returns the descriptor or a negative error (HAUL_SYSTEM, HAUL_FORKED). */
+ * Asking for it says that messages are to come, as haul_recv() would; where the last receive named
+ * memory, large ones go on waiting for the next. Belongs to the context. Returns the descriptor or
+ * a negative error (HAUL_SYSTEM, HAUL_FORKED). */
 HAUL_API int haul_context_fd(struct haul_context *context);
 /* The same for finished ops alone; for messages alone there are haul_server_fd() and
  * haul_peer_fd(). For event loops that do not always want the next message: what nobody collects

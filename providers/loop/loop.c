@@ -27,6 +27,8 @@ static const struct haul_provider_field fields[] = {
     {"loop_rma", "on", "off: loop refuses to share memory by rma"},
     {"loop_rma_map", "on", "off: offered memory can be read through loop but not mapped"},
     {"loop_rma_inside", "off", "on: loop ends each rma read that is not late inside the call"},
+    {"loop_rma_fence_lets", "off",
+     "on: a fence lets late rma reads of loop complete, as NICs do, and ends those that hang only"},
     {"loop_rma_delay_us", "0", "loop ends each rma read late by this many microseconds"},
     {"loop_rma_fail_every", "0", "every n-th rma read of loop fails; 0: none"},
     {"loop_rma_hang_every", "0", "every n-th rma read of loop completes only when fenced; 0: none"},
@@ -74,6 +76,7 @@ int haul_loop_configure(struct haul_engine *engine, struct haul_loop_config *con
         (err = read_switch(engine, "loop_rma", &config->rma)) ||
         (err = read_switch(engine, "loop_rma_map", &config->rma_map)) ||
         (err = read_switch(engine, "loop_rma_inside", &config->rma_inside)) ||
+        (err = read_switch(engine, "loop_rma_fence_lets", &config->rma_fence_lets)) ||
         (err = read_number(engine, "loop_rma_delay_us", delay_max_us, &config->rma_delay_ns)) ||
         (err = read_number(engine, "loop_rma_fail_every", count_max, &config->rma_fail_every)) ||
         (err = read_number(engine, "loop_rma_hang_every", count_max, &config->rma_hang_every)) ||

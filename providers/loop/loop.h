@@ -18,7 +18,8 @@ struct haul_loop_config {
     bool parts;                /* deliver with lend() */
     bool rma;
     bool rma_map;
-    bool rma_inside; /* read_done() comes from inside read() */
+    bool rma_inside;     /* read_done() comes from inside read() */
+    bool rma_fence_lets; /* a fence lets reads complete that can */
     uint64_t rma_delay_ns;
     uint64_t rma_fail_every; /* every n-th read fails; 0: none */
     uint64_t rma_hang_every; /* every n-th read never completes; 0: none */

@@ -393,8 +393,14 @@ static int start_read(void *handle, const uint8_t *way, size_t way_bytes, uint64
 static void fence(void *handle)
 {
     struct peer *peer = handle;
-    for (int i = 0; i < OUTSTANDING_MAX; i++)
-        peer->reads[i].cancelled = true;
+    bool lets = peer->rma->config.rma_fence_lets;
+    for (int i = 0; i < OUTSTANDING_MAX; i++) {
+        struct read *read = &peer->reads[i];
+        if (lets && !read->hangs)
+            read->due_ns = 0;
+        else
+            read->cancelled = true;
+    }
     haul_loop_host->wake(peer->rma->engine);
 }
 

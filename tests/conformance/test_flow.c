@@ -470,6 +470,43 @@ static void test_memory_of_manifests_is_bounded(void **state)
     pair_close(pair);
 }
 
+/* Nor do rows of a batch count, whose memory is the user's: one peer fills it all. */
+static void test_rows_hold_no_manifests(void **state)
+{
+    enum { ROWS = 60, KEYS = 2000 };
+    struct pair *pair = *state;
+    struct haul_dict *dict = dict_of_many_keys(pair->client_context, KEYS);
+    struct haul_batch *batch;
+    OK(haul_batch_create(pair->server_context, dict, ROWS, &batch));
+    OK(haul_batch_post(batch, pair->server));
+    for (unsigned i = 0; i < ROWS; i++)
+        OK(haul_send(pair->peer, dict, WAIT_NS));
+    OK(haul_batch_wait(batch, WAIT_NS));
+    haul_batch_destroy(batch);
+    haul_dict_destroy(dict);
+}
+
+/* A call that nobody answers in time gives its arrays back, by whatever path they went. */
+static void test_unanswered_call_gives_its_arrays_back(void **state)
+{
+    enum { BYTES = 3000000 };
+    struct pair *pair = *state;
+    struct haul_message *message;
+    static char data[BYTES];
+    struct haul_dict *dict = dict_of(pair->client_context, "x", data, BYTES, 1);
+    struct haul_op *op;
+    OK(haul_call_async(pair->peer, dict, &op));
+    OK(haul_recv(pair->server, &message, WAIT_NS));
+    FAILS(HAUL_TIMEOUT, "", haul_op_wait(op, SHORT_NS));
+    haul_op_cancel(op);
+    OK(haul_dict_wait(dict, WAIT_NS));
+    FAILS(HAUL_CANCELLED, "", haul_op_wait(op, WAIT_NS));
+    assert_bytes(message, "x", BYTES, 1);
+    haul_message_release(message);
+    haul_op_release(op);
+    haul_dict_destroy(dict);
+}
+
 /* A send that ends by its timeout is not delivered later, or whole; the arrays are the caller's. */
 static void test_timeouts_take_the_message_back(void **state)
 {
@@ -551,6 +588,8 @@ int main(void)
         cmocka_unit_test(test_too_large),
         cmocka_unit_test(test_both_directions_at_once),
         TEST(test_all_requests_held),
+        TEST(test_rows_hold_no_manifests),
+        TEST(test_unanswered_call_gives_its_arrays_back),
         cmocka_unit_test(test_replies_pass_requests_that_wait_for_memory),
         cmocka_unit_test(test_who_waits_for_memory_makes_way_when_it_leaves),
         cmocka_unit_test(test_just_too_large_for_the_pool),

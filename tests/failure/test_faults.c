@@ -689,6 +689,36 @@ static void test_reads_into_named_memory(void **state)
     assert_true(land_rows(true, SETTINGS("loop_rma_hang_every", "4")) > 0);
 }
 
+/* A receive that times out while its row is read: with a fence that lets the reads complete, it has
+ * the message or the next one has, and no byte of the row changes after it. */
+static void test_timeouts_during_reads(void **state)
+{
+    static uint8_t data[ROW_BYTES], memory[ROW_BYTES];
+    struct world world = {.items = large_items, .patience_ns = WAIT_NS};
+    (void)state;
+    OK(build(&world, SETTINGS("loop_rma_delay_us", "3000", "loop_rma_fence_lets", "on")));
+    struct haul_dict *row = row_of(world.server_context, memory, ROWS);
+    for (unsigned i = 0; i < 40; i++) {
+        struct haul_message *message;
+        struct haul_op *op;
+        struct haul_dict *dict = row_of(world.client_context, data, i);
+        OK(haul_send_async(world.peer, dict, &op));
+        int err = haul_recv_into(world.server, row, &message, i * (int64_t)100000);
+        if (err == HAUL_TIMEOUT) {
+            memset(memory, 0xee, sizeof memory); /* ours again */
+            err = haul_recv_into(world.server, row, &message, WAIT_NS);
+        }
+        OK(err);
+        assert_bytes(message, "data", ROW_BYTES, i);
+        haul_message_release(message);
+        OK(haul_op_wait(op, WAIT_NS));
+        haul_op_release(op);
+        haul_dict_destroy(dict);
+    }
+    haul_dict_destroy(row);
+    tear_down(&world);
+}
+
 static int fill_replies(void **state)
 {
     (void)state;
@@ -711,6 +741,7 @@ int main(void)
         cmocka_unit_test(test_gone_after_cancelling),
         cmocka_unit_test(test_shut_down_during_reads),
         cmocka_unit_test(test_reads_into_named_memory),
+        cmocka_unit_test(test_timeouts_during_reads),
         cmocka_unit_test(test_gone_while_busy),
         cmocka_unit_test(test_closed_during_probe),
         cmocka_unit_test(test_dropped_at_every_byte),

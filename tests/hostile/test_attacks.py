@@ -1,7 +1,10 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """Each attack of attacks.py by itself: the answer to it, and that nobody else notices. On tcp."""
+import collections
+import contextlib
 import pathlib
+import selectors
 import socket
 import struct
 import sys
@@ -14,6 +17,7 @@ import attacks
 from support import LIMIT_S, FailureTest
 
 LONG_MS = 300000
+FETCHES_MAX = 64  # core/fetch.c: WIDTH_MAX
 
 
 def frames(data):
@@ -48,6 +52,24 @@ class Attacks(FailureTest):
         self.calls += 1
         self.bystander.tell(f"call 100000 {LONG_MS}")
         self.assertEqual(self.bystander.line(self.calls, "answer to the bystander"), "ok")
+
+    def test_stalled_senders(self):
+        """They announce more than is fetched at a time, are asked for it, and never send it."""
+        offered = attacks.array("x", attacks.U8, 1, (100000,), attacks.OFFERED)
+        announcements = b"".join(attacks.message(number, [offered], flags=attacks.WANTS_ACK)
+                                 for number in range(1, 17))
+        with contextlib.ExitStack() as stack, selectors.DefaultSelector() as selector:
+            for _ in range(5):
+                stalled = stack.enter_context(socket.create_connection(self.address, LIMIT_S))
+                stalled.sendall(attacks.GREETING + announcements)
+                selector.register(stalled, selectors.EVENT_READ)
+            heard = collections.defaultdict(bytes)
+            while sum(kind == attacks.FETCH for answer in heard.values()
+                      for kind, _ in frames(answer)) < FETCHES_MAX:
+                for key, _ in selector.select(LIMIT_S):
+                    heard[key.fileobj] += key.fileobj.recv(65536)
+            self.bystander.tell(f"call 30000000 {LONG_MS}")
+            self.assertEqual(self.bystander.line(0, "answer to the bystander"), "ok")
 
     def exchange(self, data, ends=True):
         """Sends it all and returns all that comes back; the server ends it, or else we do."""
