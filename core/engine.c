@@ -4,7 +4,6 @@
 
 #include <errno.h>
 #include <stdlib.h>
-#include <sys/random.h>
 #include <unistd.h>
 
 /* ---- fork ------------------------------------------------------------------------------------ */
@@ -145,6 +144,9 @@ static void run_timers(struct haul_engine *engine)
             haul_engine_timer(engine, peer->redial_at_ns);
     }
     haul_fetch_watch(engine, now_ns);
+    haul_retired_sweep(engine, false);
+    if (!haul_list_empty(&engine->retired))
+        haul_engine_timer(engine, now_ns + HAUL_RETIRED_LOOK_MS * (uint64_t)HAUL_NS_PER_MS);
     if (engine->pool_waiting_since_ns && !engine->pool_wait_logged) {
         uint64_t log_ns = engine->pool_waiting_since_ns + HAUL_HELD_LOG_NS;
         if (now_ns >= log_ns)
@@ -252,13 +254,8 @@ static int open_pools(struct haul_engine *engine)
     if (!err)
         err = haul_pool_create(engine->config.pool_max, &offer, &engine->offers);
     if (!err)
-        err = haul_pool_alloc(engine->offers, sizeof engine->nonce, HAUL_POOL_RESERVED,
-                              &engine->nonce_block);
-    if (err)
-        return err;
-    haul_pool_notify(engine->pool, pool_released, engine);
-    memcpy(engine->nonce_block->data, &engine->nonce, sizeof engine->nonce);
-    return 0;
+        haul_pool_notify(engine->pool, pool_released, engine);
+    return err;
 }
 
 static void init_lists(struct haul_engine *engine)
@@ -266,7 +263,7 @@ static void init_lists(struct haul_engine *engine)
     struct haul_list *lists[] = {&engine->servers,       &engine->links,      &engine->lost,
                                  &engine->peers,         &engine->sending,    &engine->fetching,
                                  &engine->reading,       &engine->free_reads, &engine->free_ops,
-                                 &engine->free_messages, &engine->registered};
+                                 &engine->free_messages, &engine->registered, &engine->retired};
     for (size_t i = 0; i < HAUL_COUNT_OF(lists); i++)
         haul_list_init(lists[i]);
 }
@@ -286,8 +283,6 @@ int haul_engine_create(struct haul_options *options, struct haul_engine **engine
     made->fetch_width = 1;
     init_lists(made);
     int err = haul_config_from_options(options, &made->config);
-    if (!err && getrandom(&made->nonce, sizeof made->nonce, 0) != sizeof made->nonce)
-        err = haul_fail(HAUL_SYSTEM, "getrandom: %s", strerror(errno));
     if (!err) {
         haul_log_level_set((enum haul_log_level)made->config.log_level);
         const struct haul_drive_work work = {progress, deadline_ns, settled, made};
@@ -351,8 +346,7 @@ void haul_engine_shutdown(struct haul_engine *engine)
         haul_pool_notify(engine->pool, NULL, NULL);
     if (engine->pool)
         haul_pool_release(engine->pool);
-    if (engine->nonce_block)
-        haul_block_release(engine->nonce_block);
+    haul_retired_sweep(engine, true);
     if (engine->offers)
         haul_pool_release(engine->offers);
     settled(engine); /* readable: collecting says that it is closed */

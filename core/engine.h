@@ -40,6 +40,7 @@ enum {
     HAUL_READ_STALL_S = 10, /* reads that do not move for this long are fenced */
     HAUL_REDIAL_FIRST_MS = 10,
     HAUL_REDIAL_LAST_MS = 1000,
+    HAUL_RETIRED_LOOK_MS = 100,     /* between two looks at memory that lost peers may look at */
     HAUL_FETCH_STALL_S = 5,         /* a fetch that does not move for this long gives up its turn */
     HAUL_FREE_OBJECTS_MAX = 1024,   /* messages and ops that are kept for reuse */
     HAUL_FREE_BYTES_MAX = 64 << 10, /* ... unless their manifest has more memory than this */
@@ -82,8 +83,6 @@ struct haul_engine {
     struct haul_list peers;   /* made by haul_connect() */
     struct haul_list sending; /* links with frames that could not be sent yet */
     uint64_t next_peer_id;
-    uint64_t nonce;                 /* random; rma peers read it to prove a path */
-    struct haul_block *nonce_block; /* where they read it */
     uint64_t timer_ns;              /* when run_timers() is due */
     atomic_bool pool_released;      /* pool memory came back: try placing again */
     bool pool_blocked;              /* it did not come back since a message had to wait for it */
@@ -107,6 +106,7 @@ struct haul_engine {
     uint64_t lent_bytes; /* reserved for or held by lent frames */
 
     struct haul_stats stats;
+    struct haul_list retired; /* given arrays that lost peers may still look at */
     struct haul_list free_ops, free_messages;
     unsigned free_op_count, free_message_count;
 
@@ -208,9 +208,10 @@ struct haul_link {
     struct haul_transport *transport;
     void *conn;
     enum haul_link_state state;
-    uint64_t since_ns; /* of the state */
-    bool flush;        /* when disconnected: a BYE is on its way */
-    uint64_t nonce;
+    uint64_t since_ns;   /* of the state */
+    bool flush;          /* when disconnected: a BYE is on its way */
+    uint64_t nonce;      /* ours, random: peers read it by rma, see fetch.c */
+    uint64_t peer_nonce; /* theirs */
 
     /* Sending */
     uint64_t next_seq;
@@ -249,13 +250,15 @@ struct haul_link {
     /* rma */
     struct haul_transport *rma;
     void *rma_peer;
-    unsigned reads;          /* under way */
-    uint64_t reads_moved_ns; /* when one was issued or ended last */
-    bool rma_failed;         /* reads failed: the channel is used from now on */
-    uint64_t last_turn;      /* when a fetch of it was last started, in engine->fetch_turns */
-    bool choosing;           /* among rma providers */
-    bool probing;            /* the read that proves the one chosen is under way */
-    struct haul_block *probe_block;
+    unsigned reads;           /* under way */
+    uint64_t reads_moved_ns;  /* when one was issued or ended last */
+    bool rma_failed;          /* reads failed: the channel is used from now on */
+    uint64_t last_turn;       /* when a fetch of it was last started, in engine->fetch_turns */
+    bool choosing;            /* among rma providers */
+    bool probing;             /* the read that proves the one chosen is under way */
+    struct haul_block *lease; /* holds our nonce as long as the connection lives */
+    uint8_t probe[HAUL_RMA_WAY_MAX]; /* the way to theirs */
+    uint8_t probe_bytes;
 };
 
 enum haul_op_kind { HAUL_OP_SEND, HAUL_OP_CALL, HAUL_OP_REPLY };
@@ -342,8 +345,11 @@ struct haul_message {
     /* What was asked for on the channel: DATA must be of this transfer and go on at fetch_next. */
     uint32_t transfer;
     uint64_t fetch_next, fetch_end;
-    bool uses_rma;  /* arrays with a way are read by it: decided when the fetch starts */
-    unsigned reads; /* rma reads under way */
+    bool uses_rma;    /* arrays with a way are read by it: decided when the fetch starts */
+    bool needs_proof; /* some bytes were read or mapped by rma */
+    bool proving;     /* the read is under way that proves them */
+    bool proven;      /* the sender had not given the memory up when the last of them had come */
+    unsigned reads;   /* rma reads under way */
     struct haul_cursor read_cursor;
     bool reads_failed;
     bool cancelled; /* by its sender, while reads are under way */
@@ -424,6 +430,8 @@ void haul_link_opened(struct haul_link *link);
  */
 
 int haul_handshake_start(struct haul_link *link);
+/* The connection has ended, and with it what peers may do with what they read of it. */
+void haul_handshake_end_lease(struct haul_link *link);
 int haul_handshake_frame(struct haul_link *link, const uint8_t *header, size_t header_bytes);
 /* The read that proves the rma path has ended. */
 void haul_handshake_probed(struct haul_link *link, int err);
@@ -455,8 +463,13 @@ void haul_credit_watch(struct haul_link *link, uint64_t now_ns, uint64_t *next_n
 int haul_op_create(struct haul_peer *peer, struct haul_dict *dict, enum haul_op_kind kind,
                    struct haul_op **op);
 void haul_op_unreference(struct haul_op *op);
-/* Gives the memory of its given arrays back to the pool. */
+/* Its given arrays are not in the peer's use any more: back to the pool. */
 void haul_op_free_given(struct haul_op *op);
+/* The same when the connection is lost: as soon as the peer does not look at them any more. */
+void haul_op_retire_given(struct haul_op *op);
+/* Gives those back that nobody looks at any more. unmapping: all that may leave our address space.
+ */
+void haul_retired_sweep(struct haul_engine *engine, bool unmapping);
 /* Frees one of engine->free_ops. */
 void haul_op_destroy(struct haul_op *op);
 /* Ends it, now or when the channel has given its arrays back. The first call decides the result. */
@@ -553,6 +566,8 @@ void haul_message_destroy(struct haul_message *message);
 /* Finds a place for a new message: a posted destination, else the pool: now for its inline bytes,
  * when there is memory for the offered ones. */
 void haul_place_message(struct haul_message *message);
+/* Mapped arrays are to be fetched, as if there had been no way to look at them. */
+void haul_place_unmap(struct haul_message *message);
 /* Gives the memory of its offered bytes back: it is to be fetched anew, whole. Not for lent frames,
  * rows and mapped arrays, which stay. */
 void haul_place_forget_offered(struct haul_message *message);
@@ -602,7 +617,12 @@ void haul_fetch_end(struct haul_message *message);
 /* Bytes of a fetch arrived. */
 void haul_fetch_received(struct haul_message *message, uint64_t bytes);
 void haul_fetch_read_done(void *cookie, int err);
-/* Reads the other side's nonce; haul_handshake_probed() follows. */
+/* Of a message that has all its bytes: whether it has to wait for the proof that those read by rma
+ * are what was sent. */
+bool haul_fetch_prove(struct haul_message *message);
+/* Its bytes that were read do not count any more. */
+void haul_fetch_forget_reads(struct haul_message *message);
+/* Reads the other side's nonce for the first time; haul_handshake_probed() follows. */
 int haul_fetch_probe(struct haul_link *link, const struct haul_wire_rma *rma);
 void haul_fetch_free_reads(struct haul_engine *engine);
 /* Takes the turn from fetches that do not move while others wait. A timer: while they wait it is

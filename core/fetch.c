@@ -16,6 +16,12 @@
  * A sender that lets its turn pass (it is stopped, or hostile) must not keep the others waiting: a
  * fetch on the channel that does not move while others wait gives its turn and its memory up.
  *
+ * Proof. Bytes that were read by rma are what was sent only if the sender had not got its memory
+ * back meanwhile; that its connection was lost may be news that is still on its way to us. So each
+ * side keeps a nonce for each connection where the other can read it, wipes it before memory is
+ * anybody's again, and after the last read of a message the receiver reads the sender's nonce: if
+ * that is still there, all that was read before was in order.
+ *
  * A read that may never complete holds its message (and so its memory) until the provider's fence
  * has ended it. */
 #include "engine.h"
@@ -37,7 +43,8 @@ struct haul_read {
     struct haul_link *link;
     struct haul_message *message; /* NULL: the read that proves a path */
     uint64_t bytes;
-    void *region; /* registered for this read, or NULL */
+    void *region;               /* registered for this read, or NULL */
+    struct haul_block *landing; /* of a read of the nonce, else NULL */
 };
 
 /* ---- The channel ----------------------------------------------------------------------------- */
@@ -136,6 +143,8 @@ static void give_back_read(struct haul_read *read)
     link->reads_moved_ns = haul_now_ns();
     if (read->region)
         link->rma->provider->rma->dereg(read->region);
+    if (read->landing)
+        haul_block_release(read->landing);
     haul_list_append(&link->engine->free_reads, &read->node);
     haul_link_release(link);
 }
@@ -208,16 +217,22 @@ static bool issue_reads(struct haul_message *message)
     return issued;
 }
 
-static uint64_t mapped_bytes(const struct haul_message *message)
+/* Nothing of its stream counts as received: it waits for a turn again. */
+static void put_back(struct haul_message *message)
 {
-    uint64_t bytes = 0;
-    for (uint32_t i = 0; i < message->manifest.count; i++)
-        if (message->manifest.arrays[i].mapped)
-            bytes += message->manifest.arrays[i].array.nbytes;
-    return bytes;
+    struct haul_link *link = message->link;
+    haul_fetch_end(message);
+    if (link->receiving == message && link->receiving_stream)
+        link->receiving = NULL;
+    haul_place_unmap(message);
+    message->stream_received = 0;
+    haul_fetch_forget_reads(message);
+    haul_list_remove(&message->place_node);
+    haul_list_append(&message->engine->fetching, &message->place_node);
+    haul_engine_changed(message->engine);
 }
 
-/* After a failed read and the end of the others: all of it again, on the channel. */
+/* After a failed read and the end of the others: all of it again, on the channel, in its turn. */
 static void fetch_on_channel(struct haul_message *message)
 {
     struct haul_link *link = message->link;
@@ -227,14 +242,8 @@ static void fetch_on_channel(struct haul_message *message)
     snprintf(link->peer->why, sizeof link->peer->why, "%s: a read failed",
              link->rma->provider->name);
     link->rma_failed = true;
-    message->uses_rma = false;
-    haul_list_remove(&message->place_node);
-    if (link->receiving == message && link->receiving_stream)
-        link->receiving = NULL;
     message->reads_failed = false;
-    message->stream_received = mapped_bytes(message);
-    message->fetch_end = 0;
-    ask_next_run(message);
+    put_back(message);
 }
 
 /* A message with reads is neither delivered nor freed; whoever ends one of them looks whether it
@@ -253,54 +262,111 @@ static void end_read(struct haul_message *message)
     }
 }
 
+void haul_fetch_forget_reads(struct haul_message *message)
+{
+    message->read_cursor = (struct haul_cursor){0, 0};
+    message->needs_proof = message->proven = false;
+}
+
+/* ---- The nonce ------------------------------------------------------------------------------- */
+
+/* Starts to read the peer's nonce, for a message or (NULL) to prove a new path. */
+static int read_nonce(struct haul_link *link, struct haul_message *message)
+{
+    struct haul_engine *engine = link->engine;
+    size_t bytes = sizeof link->peer_nonce;
+    struct haul_read *read = take_read(link, message);
+    if (!read)
+        return haul_fail(HAUL_NO_MEMORY, "no memory for a read");
+    int err = haul_pool_alloc(engine->pool, bytes, HAUL_POOL_RESERVED, &read->landing);
+    if (!err) {
+        void *region = haul_slab_regions(read->landing->slab)[link->rma->slot];
+        err = link->rma->provider->rma->read(link->rma_peer, link->probe, link->probe_bytes, 0,
+                                             read->landing->data, region, bytes, read);
+    }
+    if (err)
+        give_back_read(read);
+    return err;
+}
+
+/* Whether a read of the nonce brought it. */
+static int check_nonce(const struct haul_read *read)
+{
+    if (!memcmp(read->landing->data, &read->link->peer_nonce, sizeof read->link->peer_nonce))
+        return 0;
+    return haul_fail(HAUL_PROTOCOL, "the proving read brought other bytes than it should");
+}
+
+int haul_fetch_probe(struct haul_link *link, const struct haul_wire_rma *rma)
+{
+    memcpy(link->probe, rma->probe, rma->probe_bytes);
+    link->probe_bytes = rma->probe_bytes;
+    link->probing = true;
+    int err = read_nonce(link, NULL);
+    if (err)
+        link->probing = false;
+    else
+        haul_engine_timer(link->engine, haul_now_ns()); /* it finds when to end a read that hangs */
+    return err;
+}
+
+bool haul_fetch_prove(struct haul_message *message)
+{
+    if (!message->needs_proof || message->proven)
+        return false;
+    if (message->proving)
+        return true;
+    message->proving = true;
+    message->reads += 2; /* of the proof, and ours: it may end inside */
+    int err = read_nonce(message->link, message);
+    message->reads -= err ? 2 : 1;
+    if (message->reads > 0 || message->proven)
+        return !message->proven;
+    message->proving = false;
+    if (err == HAUL_BUSY)
+        haul_list_append(&message->engine->reading, &message->place_node); /* tried again there */
+    else
+        fetch_on_channel(message);
+    return true;
+}
+
+/* ---- Ends of reads --------------------------------------------------------------------------- */
+
+static void message_read_done(struct haul_message *message, const struct haul_read *read, int err)
+{
+    struct haul_engine *engine = message->engine;
+    if (err) {
+        message->reads_failed = true;
+    } else if (read->landing) {
+        message->proven = true;
+    } else {
+        HAUL_COUNT(message->peer, bytes_read_rma, read->bytes);
+        message->needs_proof = true;
+        message->stream_received += read->bytes;
+        engine->fetch_bytes_left -= HAUL_MIN(read->bytes, engine->fetch_bytes_left);
+    }
+    if (read->landing)
+        message->proving = false;
+}
+
 void haul_fetch_read_done(void *cookie, int err)
 {
     struct haul_read *read = cookie;
     struct haul_message *message = read->message;
     struct haul_link *link = read->link;
-    struct haul_engine *engine = link->engine;
-    uint64_t bytes = read->bytes;
     haul_link_retain(link);
+    if (!err && read->landing)
+        err = check_nonce(read);
+    if (message)
+        message_read_done(message, read, err);
     give_back_read(read);
-    if (!message) {
-        haul_handshake_probed(link, err);
-    } else {
-        if (err) {
-            message->reads_failed = true;
-        } else {
-            HAUL_COUNT(message->peer, bytes_read_rma, bytes);
-            message->stream_received += bytes;
-            engine->fetch_bytes_left -= HAUL_MIN(bytes, engine->fetch_bytes_left);
-        }
-        haul_engine_changed(engine);
+    if (message) {
+        haul_engine_changed(link->engine);
         end_read(message);
+    } else {
+        haul_handshake_probed(link, err);
     }
     haul_link_release(link);
-}
-
-int haul_fetch_probe(struct haul_link *link, const struct haul_wire_rma *rma)
-{
-    struct haul_engine *engine = link->engine;
-    size_t bytes = sizeof engine->nonce;
-    int err = haul_pool_alloc(engine->pool, bytes, HAUL_POOL_RESERVED, &link->probe_block);
-    if (err)
-        return err;
-    struct haul_read *read = take_read(link, NULL);
-    void *region = haul_slab_regions(link->probe_block->slab)[link->rma->slot];
-    link->probing = true;
-    err = read ? link->rma->provider->rma->read(link->rma_peer, rma->probe, rma->probe_bytes, 0,
-                                                link->probe_block->data, region, bytes, read)
-               : haul_fail(HAUL_NO_MEMORY, "no memory for a read");
-    if (err) {
-        if (read)
-            give_back_read(read);
-        link->probing = false;
-        haul_block_release(link->probe_block);
-        link->probe_block = NULL;
-    } else {
-        haul_engine_timer(engine, haul_now_ns()); /* which finds when a read that hangs is ended */
-    }
-    return err;
 }
 
 /* ---- Turns ----------------------------------------------------------------------------------- */
@@ -500,16 +566,10 @@ static void give_up_turn(struct haul_message *message)
                  "has to wait too",
                  link->peer->address, HAUL_FETCH_STALL_S,
                  (unsigned long long)message->manifest.offered_bytes);
-    haul_fetch_end(message);
-    if (link->receiving == message && link->receiving_stream)
-        link->receiving = NULL;
+    put_back(message);
     haul_place_forget_offered(message);
-    message->stream_received = mapped_bytes(message);
-    message->read_cursor = (struct haul_cursor){0, 0};
     message->stalled = true;
     link->last_turn = ++message->engine->fetch_turns;
-    haul_list_remove(&message->place_node);
-    haul_list_append(&message->engine->fetching, &message->place_node);
 }
 
 void haul_fetch_watch(struct haul_engine *engine, uint64_t now_ns)

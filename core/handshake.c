@@ -12,8 +12,10 @@
  * so a client that is still proving takes messages already. */
 #include "engine.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/random.h>
 #include <unistd.h>
 
 static const char *address_of(const struct haul_link *link)
@@ -25,12 +27,12 @@ static void describe_rma(struct haul_link *link, struct haul_transport *transpor
                          struct haul_wire_hello *hello)
 {
     const struct haul_rma_ops *ops = transport->provider->rma;
-    struct haul_block *block = link->engine->nonce_block;
+    struct haul_block *block = link->lease;
     struct haul_wire_rma *rma = &hello->rma[hello->rma_count];
     size_t address_bytes = sizeof rma->address, probe_bytes = sizeof rma->probe;
     void *region = haul_slab_regions(block->slab)[transport->slot];
     if (ops->address(transport->rma, rma->address, &address_bytes) ||
-        ops->offer(region, block->data, sizeof link->engine->nonce, rma->probe, &probe_bytes)) {
+        ops->offer(region, block->data, sizeof link->nonce, rma->probe, &probe_bytes)) {
         haul_log(HAUL_LOG_WARNING, "provider %s is not offered to %s: %s",
                  transport->provider->name, address_of(link), haul_error_detail());
         return;
@@ -41,10 +43,41 @@ static void describe_rma(struct haul_link *link, struct haul_transport *transpor
     hello->rma_count++;
 }
 
+static bool has_rma(const struct haul_engine *engine)
+{
+    for (unsigned i = 0; i < engine->transport_count; i++)
+        if (engine->transports[i].rma)
+            return true;
+    return false;
+}
+
+/* Puts the nonce of this connection where its peer can read it. */
+static int begin_lease(struct haul_link *link)
+{
+    if (getrandom(&link->nonce, sizeof link->nonce, 0) != sizeof link->nonce)
+        return haul_fail(HAUL_SYSTEM, "getrandom: %s", strerror(errno));
+    if (!has_rma(link->engine))
+        return 0;
+    int err =
+        haul_pool_alloc(link->engine->offers, sizeof link->nonce, HAUL_POOL_RESERVED, &link->lease);
+    if (!err)
+        memcpy(link->lease->data, &link->nonce, sizeof link->nonce);
+    return err;
+}
+
+void haul_handshake_end_lease(struct haul_link *link)
+{
+    if (link->lease)
+        atomic_store((atomic_uint_fast64_t *)link->lease->data, 0); /* (blocks are aligned) */
+}
+
 static int send_hello(struct haul_link *link, enum haul_frame_type type,
                       struct haul_transport *only, const char *why)
 {
     struct haul_engine *engine = link->engine;
+    int err = begin_lease(link);
+    if (err)
+        return err;
     struct haul_wire_hello *hello = calloc(1, sizeof *hello);
     uint8_t *frame = malloc(HAUL_WIRE_HELLO_ENCODED_MAX);
     if (!hello || !frame) {
@@ -53,7 +86,7 @@ static int send_hello(struct haul_link *link, enum haul_frame_type type,
         return haul_fail(HAUL_NO_MEMORY, "no memory for the handshake with %s", address_of(link));
     }
     hello->version = HAUL_WIRE_VERSION;
-    hello->nonce = engine->nonce;
+    hello->nonce = link->nonce;
     hello->pid = (uint64_t)getpid();
     hello->message_max = engine->config.message_max;
     hello->credit_messages = link->granted_messages;
@@ -141,15 +174,9 @@ static int open_link(struct haul_link *link)
 
 void haul_handshake_probed(struct haul_link *link, int err)
 {
-    uint64_t value = 0;
-    memcpy(&value, link->probe_block->data, sizeof value);
-    haul_block_release(link->probe_block);
-    link->probe_block = NULL;
     link->probing = false;
     if (link->state == HAUL_LINK_LOST)
         return;
-    if (!err && value != link->nonce)
-        err = haul_fail(HAUL_PROTOCOL, "the proving read brought other bytes than it should");
     if (err) {
         snprintf(link->peer->why, sizeof link->peer->why, "%s: the proving read failed: %s",
                  link->rma->provider->name, haul_error_sentence(err));
@@ -166,7 +193,7 @@ void haul_handshake_probed(struct haul_link *link, int err)
 
 static int take_hello(struct haul_link *link, const struct haul_wire_hello *hello)
 {
-    link->nonce = hello->nonce;
+    link->peer_nonce = hello->nonce;
     link->message_max = hello->message_max;
     link->window_messages = link->credit_messages = hello->credit_messages;
     link->credit_bytes = hello->credit_bytes;

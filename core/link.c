@@ -59,6 +59,8 @@ void haul_link_release(struct haul_link *link)
     struct haul_engine *engine = link->engine;
     haul_list_remove(&link->sending_node);
     haul_handshake_undo(link); /* the last read, which held a reference, has ended */
+    if (link->lease)
+        haul_block_release(link->lease);
     haul_peer_unreference(link->peer);
     free(link);
     haul_engine_release(engine);
@@ -109,8 +111,12 @@ static void fail_ops(struct haul_link *link, int err, const char *detail)
     struct haul_peer *peer = link->peer;
     while (!haul_list_empty(&link->open))
         haul_op_end(first_op(&link->open), err, detail);
-    while (!haul_list_empty(&link->kept))
-        haul_transmit_release(link, first_op(&link->kept)->seq);
+    while (!haul_list_empty(&link->kept)) {
+        struct haul_op *op = first_op(&link->kept);
+        haul_list_remove(&op->node);
+        haul_op_retire_given(op);
+        haul_op_unreference(op);
+    }
     /* Nothing of those that wait was sent: a peer that dials sends them on its next connection. */
     while (!haul_list_empty(&link->waiting)) {
         struct haul_op *op = first_op(&link->waiting);
@@ -173,6 +179,7 @@ void haul_link_lose(struct haul_link *link, int err, const char *format, ...)
     bool was_open = haul_link_is_open(link);
     link->state = HAUL_LINK_LOST;
     haul_log(err == HAUL_CLOSED || peer->dials ? HAUL_LOG_DEBUG : HAUL_LOG_INFO, "%s", detail);
+    haul_handshake_end_lease(link); /* before memory is anybody's again */
     if (was_open) {
         HAUL_COUNT(peer, disconnects, 1);
         engine->stats.peers--;

@@ -82,8 +82,7 @@ void haul_message_free(struct haul_message *message)
     for (size_t i = 0; i < message->copy_count; i++)
         haul_block_release(message->copies[i]);
     haul_message_give_back(message);
-    for (size_t i = 0; i < message->mapping_count; i++)
-        link->rma->provider->rma->unmap(message->mappings[i]);
+    haul_place_unmap(message);
     haul_inbound_release_given(message);
     haul_message_set_state(message, HAUL_MESSAGE_DROPPED);
     haul_credit_return(message);

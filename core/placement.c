@@ -152,8 +152,25 @@ static void map_given(struct haul_message *message)
         item->array.flags |= HAUL_SHARED;
         item->mapped = true;
         message->stream_received += item->array.nbytes;
+        message->needs_proof = true;
         HAUL_COUNT(message->peer, bytes_mapped, item->array.nbytes);
     }
+}
+
+void haul_place_unmap(struct haul_message *message)
+{
+    if (message->mapping_count == 0)
+        return;
+    for (uint32_t i = 0; i < message->manifest.count; i++) {
+        struct haul_manifest_array *item = &message->manifest.arrays[i];
+        if (!item->mapped)
+            continue;
+        item->array.data = NULL;
+        item->array.flags &= ~(uint32_t)HAUL_SHARED;
+        item->mapped = false;
+    }
+    while (message->mapping_count > 0)
+        message->link->rma->provider->rma->unmap(message->mappings[--message->mapping_count]);
 }
 
 bool haul_place_has_memory(const struct haul_message *message)

@@ -241,6 +241,10 @@ struct haul_rma_ops {
     int (*map)(void *peer, const uint8_t *way, size_t way_bytes, size_t bytes, const void **data,
                void **mapping);
     void (*unmap)(void *mapping);
+    /* Whether a peer may still look at bytes of ours, of whose connection nothing more will be
+     * heard: core does not use them anew until it may not. unmapping: whether it would even lose
+     * them if they were taken out of our address space. Optional where there is no map. */
+    bool (*viewed)(void *region, const void *start, size_t bytes, bool unmapping);
 
     /* Optional (NULL): as for the channel; software rma also serves the reads of its peers here. */
     bool (*progress)(void *rma);

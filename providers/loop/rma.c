@@ -4,7 +4,7 @@
  * Who owns what. Registered memory is its registrant's. A region is in the table of the process
  * until dereg(); whoever reads finds it there anew for every piece, by a random key, so nothing of
  * a region is kept across calls. A view made by map() points into the exporter's memory: it is the
- * exporter's core that must leave that memory in place, and dereg() logs an error where it did not.
+ * exporter's core that leaves that memory in place as long as viewed() says so.
  *
  * Which thread. Instances, peers and reads belong to one context. The table is under a lock of its
  * own: shared while a bounded piece is copied, exclusive in reg() and dereg(), so that after
@@ -19,6 +19,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/queue.h>
 #include <sys/random.h>
 
 enum {
@@ -37,6 +38,13 @@ struct rma {
     struct read *first, **end; /* outstanding, in turn */
 };
 
+/* A view of memory of a region. */
+struct mapping {
+    LIST_ENTRY(mapping) node;
+    uint64_t address, bytes;
+    bool orphan; /* its region is gone */
+};
+
 /* In the table, until dereg(). */
 struct region {
     struct region *next;
@@ -44,7 +52,7 @@ struct region {
     uint8_t *base;
     size_t bytes;
     unsigned access; /* enum haul_rma_access */
-    unsigned views;
+    LIST_HEAD(, mapping) views;
 };
 
 struct way {
@@ -68,10 +76,6 @@ struct peer {
     struct rma *rma;
     uint64_t owner;
     struct read reads[OUTSTANDING_MAX];
-};
-
-struct mapping {
-    uint64_t key;
 };
 
 static struct {
@@ -189,12 +193,13 @@ static void dereg(void *handle)
     struct region *region = handle;
     pthread_rwlock_wrlock(&table.lock);
     struct region **place = find_region(region->key);
+    struct mapping *mapping;
     *place = region->next;
+    while ((mapping = LIST_FIRST(&region->views)) != NULL) {
+        LIST_REMOVE(mapping, node);
+        mapping->orphan = true;
+    }
     pthread_rwlock_unlock(&table.lock);
-    if (region->views > 0)
-        haul_loop_host->log(HAUL_LOG_ERROR,
-                            "loop: memory was deregistered while %u views of it are in use",
-                            region->views);
     free(region);
 }
 
@@ -456,11 +461,12 @@ static int map(void *handle, const uint8_t *way_bytes, size_t way_count, size_t 
     struct mapping *mapping = haul_loop_alloc(&peer->rma->config, sizeof(*mapping));
     if (!mapping)
         return HAUL_NO_MEMORY;
-    mapping->key = way.key;
+    mapping->address = way.address;
+    mapping->bytes = bytes;
     pthread_rwlock_wrlock(&table.lock);
     struct region *region = follow(&way, peer->owner, 0, bytes);
     if (region)
-        region->views++;
+        LIST_INSERT_HEAD(&region->views, mapping, node);
     pthread_rwlock_unlock(&table.lock);
     if (!region) {
         free(mapping);
@@ -475,11 +481,25 @@ static void unmap(void *handle)
 {
     struct mapping *mapping = handle;
     pthread_rwlock_wrlock(&table.lock);
-    struct region *region = *find_region(mapping->key);
-    if (region)
-        region->views--;
+    if (!mapping->orphan)
+        LIST_REMOVE(mapping, node);
     pthread_rwlock_unlock(&table.lock);
     free(mapping);
+}
+
+/* In one process a view is of the exporter's own mapping: that must stay as well. */
+static bool viewed(void *handle, const void *start, size_t bytes, bool unmapping)
+{
+    const struct region *region = handle;
+    const struct mapping *mapping;
+    uint64_t address = (uintptr_t)start;
+    bool found = false;
+    (void)unmapping;
+    pthread_rwlock_rdlock(&table.lock);
+    LIST_FOREACH(mapping, &region->views, node)
+    found |= mapping->address < address + bytes && address < mapping->address + mapping->bytes;
+    pthread_rwlock_unlock(&table.lock);
+    return found;
 }
 
 const struct haul_rma_ops haul_loop_rma = {
@@ -495,6 +515,7 @@ const struct haul_rma_ops haul_loop_rma = {
     .fence = fence,
     .map = map,
     .unmap = unmap,
+    .viewed = viewed,
     .progress = progress,
     .deadline_ns = deadline_ns,
 };

@@ -398,6 +398,17 @@ static void wait_for_bytes(struct haul_context *context, uint64_t read, uint64_t
     } while (stats.bytes_read_rma < read || stats.bytes_transmitted < transmitted);
 }
 
+static void wait_for_disconnects(struct haul_context *context)
+{
+    struct haul_stats stats;
+    time_t limit = time(NULL) + WAIT_NS / 1000000000;
+    do {
+        haul_context_stats(context, &stats);
+        assert_in_range(time(NULL), 0, limit);
+        sched_yield();
+    } while (stats.disconnects == 0);
+}
+
 /* The sender takes its message back and leaves at once: what the reads hold is freed when they have
  * ended, though nobody is left to be answered. */
 static void test_gone_after_cancelling(void **state)
@@ -719,6 +730,87 @@ static void test_timeouts_during_reads(void **state)
     tear_down(&world);
 }
 
+/* The sender leaves while its memory, which is the pool's, is read, and uses it anew: what the
+ * receiver gets is what was sent, or nothing. */
+static void test_memory_used_anew_during_reads(void **state)
+{
+    const uint64_t bytes = BYTES_MAX, one = 1;
+    (void)state;
+    for (long ms = 0; ms < 150; ms += 10) {
+        struct world world = {.items = large_items, .patience_ns = WAIT_NS};
+        uint8_t number = 2; /* of BYTES_MAX bytes */
+        struct haul_dict *dict;
+        struct haul_op *op;
+        void *data;
+        OK(build(&world, SETTINGS("loop_delay_us", "20000", "loop_rma_delay_us", "25000",
+                                  "loop_rma_map", "off")));
+        start_receiver(&world);
+        OK(haul_dict_create(world.client_context, &dict));
+        OK(haul_dict_put(dict, "number", HAUL_U8, 1, &one, &number));
+        OK(haul_dict_alloc(dict, "data", HAUL_U8, 1, &bytes, &data));
+        fill(data, bytes, number);
+        OK(haul_send_async(world.peer, dict, &op));
+        const struct timespec moment = {.tv_nsec = ms * 1000000}; /* the test's input */
+        nanosleep(&moment, NULL);
+        haul_peer_disconnect(world.peer);
+        int err = haul_op_wait(op, WAIT_NS);
+        memset(data, 0xee, bytes); /* ours again */
+        wait_for_disconnects(world.server_context);
+        haul_op_release(op);
+        haul_dict_destroy(dict);
+        end_receiver(&world);
+        assert_int_equal(world.wrong, 0);
+        assert_true(err == HAUL_CLOSED || world.received[number] == 1);
+        tear_down(&world);
+    }
+}
+
+/* Waits until the pools of a context hold so much, no more. */
+static void wait_for_pool(struct haul_context *context, uint64_t used_bytes)
+{
+    struct haul_stats stats;
+    time_t limit = time(NULL) + WAIT_NS / 1000000000;
+    do {
+        haul_context_stats(context, &stats);
+        assert_in_range(time(NULL), 0, limit);
+        sched_yield();
+    } while (stats.pool_used_bytes > used_bytes);
+}
+
+/* A given array that the receiver looks at in place stays as it is when the sender has left, until
+ * it is released; then its memory is the pool's again. */
+static void test_given_arrays_outlive_their_connection(void **state)
+{
+    const uint64_t bytes = BYTES_MAX;
+    struct world world = {.items = large_items, .patience_ns = WAIT_NS};
+    struct haul_message *message;
+    struct haul_stats before;
+    struct haul_dict *dict;
+    struct haul_op *op;
+    void *data;
+    (void)state;
+    OK(build(&world, SETTINGS("loop_delay_us", "0")));
+    OK(haul_dict_create(world.client_context, &dict));
+    OK(haul_dict_alloc(dict, "data", HAUL_U8, 1, &bytes, &data));
+    fill(data, bytes, 7);
+    OK(haul_dict_give(dict, "data"));
+    OK(haul_send_async(world.peer, dict, &op));
+    OK(haul_recv(world.server, &message, WAIT_NS));
+    OK(haul_op_wait(op, WAIT_NS));
+    haul_op_release(op);
+    haul_peer_disconnect(world.peer);
+    wait_for_disconnects(world.server_context);
+    haul_context_stats(world.client_context, &before);
+    OK(haul_dict_alloc(dict, "other", HAUL_U8, 1, &bytes, &data));
+    memset(data, 0xee, bytes);
+    assert_bytes(message, "data", bytes, 7);
+    haul_message_release(message);
+    OK(haul_dict_clear(dict));
+    wait_for_pool(world.client_context, before.pool_used_bytes - bytes);
+    haul_dict_destroy(dict);
+    tear_down(&world);
+}
+
 static int fill_replies(void **state)
 {
     (void)state;
@@ -742,6 +834,8 @@ int main(void)
         cmocka_unit_test(test_shut_down_during_reads),
         cmocka_unit_test(test_reads_into_named_memory),
         cmocka_unit_test(test_timeouts_during_reads),
+        cmocka_unit_test(test_memory_used_anew_during_reads),
+        cmocka_unit_test(test_given_arrays_outlive_their_connection),
         cmocka_unit_test(test_gone_while_busy),
         cmocka_unit_test(test_closed_during_probe),
         cmocka_unit_test(test_dropped_at_every_byte),

@@ -11,14 +11,13 @@ enum { PASSES_MAX = 1 << 20, PATIENCE_S = 120 };
 const struct haul_provider *provider;
 _Thread_local char detail[512];
 atomic_uint_fast64_t clock_ns = 1000000000;
-atomic_int errors_logged;
 
 static haul_provider_entry_fn *entry;
 
 static void host_log(enum haul_log_level level, const char *format, ...)
 {
+    (void)level;
     (void)format;
-    errors_logged += level == HAUL_LOG_ERROR;
 }
 
 static int host_fail(int err, const char *format, ...)

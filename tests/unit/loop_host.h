@@ -59,7 +59,6 @@ struct haul_listener {
 extern const struct haul_provider *provider;
 extern _Thread_local char detail[512];
 extern atomic_uint_fast64_t clock_ns;
-extern atomic_int errors_logged;
 
 /* The cookie of a read is where its result goes: NOT_DONE before. */
 enum { NOT_DONE = 1 };
