@@ -2,6 +2,9 @@
 """What the tests share: a server and a peer of it over each provider, in this process."""
 
 import os
+import subprocess
+import sys
+import textwrap
 import threading
 import time
 
@@ -18,6 +21,16 @@ def wait_until(condition):
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.005)
+
+
+def run_python(code, *args, timeout=WAIT, **environment):
+    return subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code), *args],
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        env={**os.environ, **environment},
+    )
 
 
 def providers():
@@ -50,6 +63,12 @@ class Pair:
 
 @pytest.fixture(params=providers())
 def provider(request):
+    return request.param
+
+
+@pytest.fixture(params=[name for name in providers() if name != "loop"])
+def process_provider(request):
+    """One that works between processes."""
     return request.param
 
 

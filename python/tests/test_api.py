@@ -1,13 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The module: the default context, errors, settings, signals, logging, threads, notebooks."""
+"""The module: the default context, errors, settings, logging, threads, notebooks."""
 
-import ctypes
-import logging
-import os
-import signal
 import subprocess
 import sys
-import textwrap
 import threading
 import time
 
@@ -16,17 +11,7 @@ import pytest
 
 import haul
 from haul import _haul
-from conftest import WAIT, Echo
-
-
-def run_python(code, *args, timeout=WAIT, **environment):
-    return subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code), *args],
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        env={**os.environ, **environment},
-    )
+from conftest import WAIT, Echo, run_python
 
 
 def test_default_context():
@@ -98,58 +83,6 @@ def test_peer_lost(provider):
             op.result(WAIT)
 
 
-@pytest.mark.parametrize(
-    "wait",
-    [
-        "server.recv()",
-        "peer.recv()",
-        "peer.call({'x': 1})",
-        "peer.call_async({'x': 1}).result()",
-        "server.recv_into({'x': np.zeros(3)})",
-        "haul.Batch({'x': ((3,), 'f8')}, 2).fill(server)",
-        "next(iter(server))",
-        "haul.connect('127.0.0.1:1', timeout=None)",
-    ],
-)
-def test_ctrl_c(wait):
-    """Ends every wait at once, and what follows works."""
-    code = """
-        import _thread, haul, numpy as np, os, signal, sys, threading, time
-        server = haul.listen("127.0.0.1:0")
-        peer = haul.connect(server.address)
-        threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
-        try:
-            eval(compile(sys.argv[1], "wait", "eval"))  # (eval() of text would note a Ctrl-C)
-        except KeyboardInterrupt:
-            print("interrupted")
-        op = peer.send_async({"x": np.zeros(3)})
-        while "x" not in server.recv(60):
-            pass
-        """
-    run = run_python(code, wait)
-    assert (run.stdout, run.returncode) == ("interrupted\n", 0), run.stderr
-
-
-def test_other_signals_do_not_end_waits():
-    code = """
-        import haul, os, signal, threading
-        seen = []
-        signal.signal(signal.SIGUSR1, lambda *_: seen.append(1))
-        server = haul.listen("127.0.0.1:0")
-        def send_signals():
-            for _ in range(50):
-                os.kill(os.getpid(), signal.SIGUSR1)
-                if len(seen) > 3:
-                    break
-                threading.Event().wait(0.02)
-            haul.connect(server.address).send({"x": 1})
-        threading.Thread(target=send_signals).start()
-        print(int(server.recv(60)["x"]), bool(seen))
-        """
-    run = run_python(code)
-    assert run.stdout == "1 True\n", run.stderr
-
-
 def test_waits_release_the_gil(pair):
     ran = threading.Event()
     thread = threading.Thread(target=ran.set)
@@ -219,25 +152,6 @@ def test_logging():
     run = run_python(code)
     assert run.stdout.startswith("haul WARNING") and "all interfaces" in run.stdout, run.stderr
     assert run.stderr == ""
-
-
-def test_exit_with_everything_open():
-    """An interpreter ends well whatever is under way."""
-    code = """
-        import haul, numpy as np, threading
-        server = haul.listen("127.0.0.1:0")
-        peer = haul.connect(server.address)
-        threading.Thread(target=lambda: list(server), daemon=True).start()
-        op = peer.send_async({"x": np.zeros(10_000_000)})
-        call = peer.call_async({"y": 1})
-        other = haul.Context(provider="tcp")
-        kept = other.connect(server.address)
-        kept.send_async({"z": np.zeros(1_000_000)})
-        print("end")
-        """
-    for _ in range(5):
-        run = run_python(code)
-        assert (run.stdout, run.returncode) == ("end\n", 0), run.stderr
 
 
 def test_cell_that_runs_again():

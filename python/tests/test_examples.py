@@ -10,8 +10,9 @@ import sys
 
 import pytest
 
-from conftest import WAIT, providers, wait_until
+from conftest import WAIT, wait_until
 
+pytestmark = pytest.mark.plain
 EXAMPLES = pathlib.Path(__file__).parent.parent / "examples"
 PROGRAMS = ["frames.py", "frames_pyzmq.py", "actor_learner.py", "asyncio_server.py"]
 
@@ -44,19 +45,14 @@ def is_alive(group):
     return True
 
 
-@pytest.fixture(params=[name for name in providers() if name != "loop"])
-def provider(request):
-    return request.param
-
-
 FRAMES = ("--clients", "3", "--frames", "8", "--seconds", "0.2")
 
 
 RATES = r" +\d+\.\d k fps +\d+\.\d\d GB/s\n"
 
 
-def test_frames(provider):
-    output = finish(start("frames.py", *FRAMES, provider=provider))
+def test_frames(process_provider):
+    output = finish(start("frames.py", *FRAMES, provider=process_provider))
     assert re.fullmatch(f"({RATES})+mean{RATES}", output), output
 
 
@@ -65,14 +61,16 @@ def test_frames_pyzmq():
     assert re.fullmatch(f"({RATES})+mean{RATES}", output), output
 
 
-def test_actor_learner(provider):
-    output = finish(start("actor_learner.py", "--actors", "2", "--updates", "3", provider=provider))
+def test_actor_learner(process_provider):
+    output = finish(
+        start("actor_learner.py", "--actors", "2", "--updates", "3", provider=process_provider)
+    )
     assert re.fullmatch(r"(update \d: mean reward 0\.\d+, age 0\.0\n){3}", output), output
 
 
-def test_asyncio_server(provider):
+def test_asyncio_server(process_provider):
     command = ("asyncio_server.py", "--clients", "5", "--requests", "3")
-    assert finish(start(*command, provider=provider)) == "15 answers to 5 clients\n"
+    assert finish(start(*command, provider=process_provider)) == "15 answers to 5 clients\n"
 
 
 @pytest.mark.parametrize("program", PROGRAMS)

@@ -12,6 +12,7 @@ import pytest
 import haul
 from conftest import WAIT, Echo
 
+pytestmark = pytest.mark.plain
 BURST = 10  # messages under way at once: fewer than a peer's credits
 ROUND = 100
 NOW = ("messages_unreleased", "ops_under_way", "pool_used_bytes", "peers")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import haul
-from conftest import WAIT, Echo, Pair, wait_until
+from conftest import WAIT, Pair, wait_until
 
 
 def test_arrays_outlive_everything(provider):
@@ -21,6 +21,20 @@ def test_arrays_outlive_everything(provider):
     del pair, foo
     gc.collect()
     assert view.tolist() == list(range(10, 20))
+
+
+def test_a_message_outlives_its_server_and_context(provider):
+    pair = Pair(provider)
+    op = pair.peer.call_async({"foo": np.arange(1000), "large": np.ones(1_000_000)})
+    message = pair.server.recv(WAIT)
+    pair.close()
+    del pair, op
+    gc.collect()
+    assert message["foo"].sum() == 499_500 and message["large"].all() and len(message) == 2
+    with pytest.raises((haul.PeerLost, haul.Closed)):
+        message.reply({"x": 1})
+    assert not message.peer.connected
+    message.release()
 
 
 def test_received_arrays_are_read_only(pair):

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Processes: fork, spawn and forkserver, and peers that are killed."""
 
+import asyncio
+import contextlib
 import gc
 import multiprocessing
 import os
@@ -21,14 +23,13 @@ def client(address, provider, number):
 
 
 @pytest.mark.parametrize("method", ["spawn", "forkserver", "fork"])
-def test_children_as_clients(provider, method):
-    if provider == "loop":
-        pytest.skip("loop is for one process")
-    with haul.Context(provider=provider) as context:
+def test_children_as_clients(process_provider, method):
+    with haul.Context(provider=process_provider) as context:
         server = context.listen("127.0.0.1:0")
         processes = multiprocessing.get_context(method)
         children = [
-            processes.Process(target=client, args=(server.address, provider, i)) for i in range(3)
+            processes.Process(target=client, args=(server.address, process_provider, i))
+            for i in range(3)
         ]
         for child in children:
             child.start()
@@ -113,13 +114,11 @@ def endless(address, provider):
         peer.send({"x": np.ones(300_000)})
 
 
-def test_killed_client(provider):
-    if provider == "loop":
-        pytest.skip("loop is for one process")
-    with haul.Context(provider=provider) as context:
+def test_killed_client(process_provider):
+    with haul.Context(provider=process_provider) as context:
         server = context.listen("127.0.0.1:0")
         child = multiprocessing.get_context("spawn").Process(
-            target=endless, args=(server.address, provider)
+            target=endless, args=(server.address, process_provider)
         )
         child.start()
         for _ in range(10):
@@ -138,6 +137,58 @@ def test_killed_client(provider):
         op.result(WAIT)
 
 
+def keep_calls(pipe, provider, address):
+    """A server that answers only what asks for it."""
+    server = haul.listen(address, provider=provider)
+    pipe.send(server.address)
+    kept = []
+    for message in server:
+        if "answer" in message:
+            message.reply()
+        else:
+            kept.append(message)
+            pipe.send("kept")
+
+
+@contextlib.contextmanager
+def server_process(provider, address="127.0.0.1:0"):
+    """(its address, a pipe that tells of calls that it keeps, the process)"""
+    processes = multiprocessing.get_context("spawn")
+    ours, theirs = processes.Pipe()
+    child = processes.Process(target=keep_calls, args=(theirs, provider, address))
+    child.start()
+    try:
+        assert ours.poll(WAIT)
+        yield ours.recv(), ours, child
+    finally:
+        child.kill()
+        child.join(WAIT)
+
+
+def test_killed_server(process_provider):
+    """What was under way fails, in each way of waiting; a new server at the address is found."""
+    with haul.Context(provider=process_provider) as context:
+        with server_process(process_provider) as (address, pipe, child):
+            peer = context.connect(address, timeout=WAIT)
+            ops = [peer.call_async({"x": np.ones(1000)}) for _ in range(3)]
+            large = peer.call_async({"x": np.ones(1_000_000)})
+            for _ in range(4):
+                assert pipe.poll(WAIT) and pipe.recv() == "kept"
+            child.kill()
+            with pytest.raises(haul.PeerLost):
+                ops[0].result(WAIT)
+            with pytest.raises(haul.PeerLost):
+                asyncio.run(wait_for(ops[1]))
+            with pytest.raises(haul.PeerLost):
+                large.result(WAIT)
+        with server_process(process_provider, address):
+            peer.call({"answer": 1}, timeout=WAIT)
+
+
+async def wait_for(op):
+    await op
+
+
 def listen_and_pause(addresses, provider):
     with haul.Context(provider=provider, prepaid_max="64M") as context:  # arrays are sent unasked
         server = context.listen("127.0.0.1:0")
@@ -146,17 +197,15 @@ def listen_and_pause(addresses, provider):
             signal.pause()
 
 
-def test_closing_gets_arrays_back_from_a_stopped_peer(provider):
+def test_closing_gets_arrays_back_from_a_stopped_peer(process_provider):
     """The library below may hold what it cannot send; closing waits until it lets go."""
-    if provider == "loop":
-        pytest.skip("loop is for one process")
     processes = multiprocessing.get_context("spawn")
     ours, theirs = processes.Pipe()
-    child = processes.Process(target=listen_and_pause, args=(theirs, provider))
+    child = processes.Process(target=listen_and_pause, args=(theirs, process_provider))
     child.start()
     try:
         assert ours.poll(WAIT)
-        context = haul.Context(provider=provider)
+        context = haul.Context(provider=process_provider)
         peer = context.connect(ours.recv(), timeout=WAIT)
         os.kill(child.pid, signal.SIGSTOP)
         array = np.ones(32 << 20, np.uint8)  # more than the sockets' buffers take

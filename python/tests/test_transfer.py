@@ -3,10 +3,10 @@
 
 import array
 
+import ml_dtypes
 import numpy as np
 import pytest
 
-import haul
 from values import assert_same, filled
 
 DTYPES = [
@@ -105,7 +105,6 @@ def test_values_that_are_no_arrays(pair):
 
 
 def test_bfloat16(pair):
-    ml_dtypes = pytest.importorskip("ml_dtypes")
     sent = np.arange(10).astype(ml_dtypes.bfloat16)
     got = pair.carry({"x": sent})["x"]
     assert got.dtype == ml_dtypes.bfloat16

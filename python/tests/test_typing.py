@@ -7,8 +7,7 @@ import sys
 
 import pytest
 
-pytest.importorskip("mypy")
-
+pytestmark = pytest.mark.plain
 TESTS = pathlib.Path(__file__).parent
 EXAMPLES = sorted((TESTS.parent / "examples").glob("*.py"))
 CONFIGURATION = TESTS.parent / "pyproject.toml"

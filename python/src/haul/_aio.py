@@ -101,7 +101,7 @@ class _Messages:
 
     def stop(self) -> None:
         self.loop.remove_reader(self.fd)
-        del _messages[self.loop][self.source]
+        _messages.get(self.loop, {}).pop(self.source, None)  # (a loop that is dropped has no entry)
 
 
 async def _within(future: Awaitable[T], timeout: float | None) -> T:
