@@ -44,7 +44,7 @@ def environment(haul, settings):
 
 
 class Claim:
-    def __init__(self, title):
+    def __init__(self, title, find_haul=find_haul):
         parser = argparse.ArgumentParser(description=title)
         parser.add_argument("--rounds", type=int, default=5, help="alternating runs (5)")
         parser.add_argument("--duration", type=float, default=2, help="seconds of a run (2)")

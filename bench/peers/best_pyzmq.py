@@ -3,9 +3,8 @@
 """A baseline of `haul bench`: the best that a user of pyzmq can do: frames are never copied in Python."""
 import pickle
 
-
 import pyzmq_peer
-from pyzmq_peer import numpy
+from python_peer import numpy
 
 
 def to_frames(arrays):

@@ -3,9 +3,8 @@
 """A baseline of `haul bench`: arrays over pyzmq as most programs send them: tobytes() and pickle."""
 import pickle
 
-
 import pyzmq_peer
-from pyzmq_peer import numpy
+from python_peer import numpy
 
 
 def to_frames(arrays):
