@@ -25,12 +25,14 @@ def open_socket(kind, options, io_threads=1):
 class Client(python_peer.Client):
     def __init__(self, address, options, to_frames):
         self.to_frames = to_frames
+        self.frames = []
         self.socket = open_socket(zmq.DEALER, options)
         self.socket.connect(address)
 
     def send(self, arrays):
-        frames, copy = self.to_frames(arrays)
-        self.socket.send_multipart(frames, copy=copy)
+        # (Kept until the next ones are made: freed before, their pages would be faulted in anew.)
+        self.frames, copy = self.to_frames(arrays)
+        self.socket.send_multipart(self.frames, copy=copy)
 
     def answer(self, wait):
         if not wait and not self.socket.poll(0):
