@@ -9,7 +9,7 @@ import contextlib
 import numpy as np
 
 import haul
-from haul.typing import Arrays
+from haul.typing import Array, Arrays
 from processes import running
 
 STEPS = 64
@@ -29,14 +29,11 @@ def play(weights: haul.Message, random: np.random.Generator) -> Arrays:
     }
 
 
-def learn(weights: Arrays, batch: haul.Batch) -> Arrays:
+def learn(weights: dict[str, Array], batch: haul.Batch) -> dict[str, Array]:
     """Stands for a step of training. The new weights are new arrays: the old ones may still be on
     their way to an actor."""
     gradient = np.float32(batch["frames"].mean() * batch["rewards"].mean())
-    return {
-        "policy": np.asarray(weights["policy"]) + gradient,
-        "version": np.asarray(weights["version"]) + 1,
-    }
+    return {"policy": weights["policy"] + gradient, "version": weights["version"] + 1}
 
 
 def newest(peer: haul.Peer) -> haul.Message:
@@ -59,7 +56,7 @@ def run_actor(address: str, seed: int) -> None:
 def run_learner(server: haul.Server, actors: int, updates: int) -> None:
     for _ in range(actors):
         server.recv()
-    weights: Arrays = {"policy": np.zeros(100_000, np.float32), "version": np.array(0)}
+    weights: dict[str, Array] = {"policy": np.zeros(100_000, np.float32), "version": np.array(0)}
     batch = haul.Batch(ROLLOUT, rows=actors)
     for update in range(updates):
         for actor in server.peers:

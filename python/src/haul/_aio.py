@@ -47,8 +47,11 @@ class _Ops:
         context = self.context()
         assert context  # the ops that are awaited keep it
         context._collect()
+        here = asyncio.get_running_loop()
         for op, (loop, future) in list(self.waiting.items()):
-            if op.done():
+            if op.done() and loop is here:
+                _wake(future)
+            elif op.done():
                 loop.call_soon_threadsafe(_wake, future)
 
     def remove(self, op: Op) -> None:

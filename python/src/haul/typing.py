@@ -4,7 +4,8 @@
 from collections.abc import Mapping
 from typing import Any, Protocol, TypeAlias, TypedDict
 
-from numpy.typing import ArrayLike, DTypeLike, NDArray
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
 
 __all__ = ["Array", "Arrays", "Info", "ProviderInfo", "RowSpec", "Setting", "SettingInfo", "Value"]
 
@@ -17,7 +18,7 @@ class SupportsDLPack(Protocol):
     def __dlpack_device__(self) -> tuple[int, int]: ...
 
 
-Array: TypeAlias = NDArray[Any]
+Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 Value: TypeAlias = ArrayLike | SupportsDLPack  # what can be sent as one array
 Arrays: TypeAlias = Mapping[str, Value]  # what can be sent as a message
 RowSpec: TypeAlias = Mapping[str, tuple[tuple[int, ...], DTypeLike]]  # of a batch: shape and dtype

@@ -1,13 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a user's program looks like to a type checker. Checked by test_typing.py, never run."""
 
-from typing import Any, assert_type
+from typing import assert_type
 
 import numpy as np
-from numpy.typing import NDArray
 
 import haul
-from haul.typing import Arrays
+from haul.typing import Array, Arrays
 
 
 def serve(address: str) -> None:
@@ -16,14 +15,14 @@ def serve(address: str) -> None:
         assert_type(server.peers, list[haul.Peer])
         for message in server:
             assert_type(message, haul.Message)
-            assert_type(message["foo"], NDArray[Any])
-            assert_type(message.get("foo"), NDArray[Any] | None)
-            assert_type(message.get("foo", 3), NDArray[Any] | int)
-            assert_type(message.copy(), dict[str, NDArray[Any]])
+            assert_type(message["foo"], Array)
+            assert_type(message.get("foo"), Array | None)
+            assert_type(message.get("foo", 3), Array | int)
+            assert_type(message.copy(), dict[str, Array])
             assert_type(message.peer.stats(), dict[str, int])
             for key, value in message.items():
                 assert_type(key, str)
-                assert_type(value, NDArray[Any])
+                assert_type(value, Array)
             message.reply({"ok": np.array(1)}, timeout=1.5)
 
 
@@ -52,7 +51,7 @@ def call(peer: haul.Peer) -> None:
 def learn(server: haul.Server) -> None:
     batch = haul.Batch({"foo": ((64, 64), np.uint8), "bar": ((), "f4")}, rows=32)
     assert_type(batch.fill(server, timeout=1), int)
-    assert_type(batch["foo"], NDArray[Any])
+    assert_type(batch["foo"], Array)
     batch.reply(0, {"ok": True})
     assert_type(batch.peer(0).address, str)
 
@@ -67,7 +66,7 @@ async def coroutines(server: haul.Server, peer: haul.Peer) -> None:
 
 
 def facts() -> None:
-    assert_type(haul.empty((3, 4), np.float32), NDArray[Any])
+    assert_type(haul.empty((3, 4), np.float32), Array)
     assert_type(haul.stats()["messages_sent"], int)
     assert_type(haul.info()["providers"][0]["reason"], str | None)
     assert_type(haul.__version__, str)
