@@ -52,10 +52,9 @@ static void test_close_ends_ops_under_way(void **state)
 
 struct closing {
     struct haul_context *context;
-    struct haul_server *server; /* on its way out: connecting to it does not end by itself */
     char address[256];
     atomic_uint begun;
-    int err;
+    atomic_int err; /* of the last who connected */
 };
 
 static void *connect_while_closing(void *arg)
