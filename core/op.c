@@ -269,7 +269,8 @@ void haul_op_end(struct haul_op *op, int err, const char *detail)
         return;
     op->state = HAUL_OP_ENDING;
     op->result = err;
-    snprintf(op->detail, sizeof op->detail, "%s", detail);
+    if (detail != op->detail)
+        snprintf(op->detail, sizeof op->detail, "%s", detail);
     haul_list_remove(&op->node);
     haul_list_remove(&op->transmit_node);
     recall(op, &op->announcement);
@@ -319,6 +320,13 @@ static void explain(const struct haul_op *op, char *text, size_t size)
             who, (unsigned long long)link->window_messages);
     } else if (op->state == HAUL_OP_WAITING) {
         snprintf(text, size, "the channel to %s is full: the other side is not reading", who);
+    } else if (op->offered_rma) {
+        snprintf(text, size,
+                 "%s has not read all of %llu bytes, or not %s yet: it is not receiving, its "
+                 "receive memory is exhausted by messages that are not released, or other peers "
+                 "are ahead",
+                 who, (unsigned long long)op->manifest.offered_bytes,
+                 op->kind == HAUL_OP_CALL ? "replied" : "acknowledged them");
     } else if (op->send_offset < op->manifest.offered_bytes) {
         snprintf(text, size,
                  "%s has taken %llu of %llu bytes: it is not receiving, its receive memory is "

@@ -497,7 +497,7 @@ static void test_unanswered_call_gives_its_arrays_back(void **state)
     struct haul_op *op;
     OK(haul_call_async(pair->peer, dict, &op));
     OK(haul_recv(pair->server, &message, WAIT_NS));
-    FAILS(HAUL_TIMEOUT, "", haul_op_wait(op, SHORT_NS));
+    FAILS(HAUL_TIMEOUT, "replied", haul_op_wait(op, SHORT_NS));
     haul_op_cancel(op);
     OK(haul_dict_wait(dict, WAIT_NS));
     FAILS(HAUL_CANCELLED, "", haul_op_wait(op, WAIT_NS));
