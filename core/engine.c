@@ -231,6 +231,7 @@ static int receive_slab_mapped(struct haul_slab *slab, void *arg)
 
 static int offer_slab_mapped(struct haul_slab *slab, void *arg)
 {
+    haul_slab_share(slab);
     return slab_mapped(slab, arg, HAUL_RMA_OFFER);
 }
 

@@ -67,5 +67,8 @@ size_t haul_pool_used_bytes(struct haul_pool *pool);
 void *haul_slab_base(const struct haul_slab *slab);
 size_t haul_slab_bytes(const struct haul_slab *slab);
 void **haul_slab_regions(struct haul_slab *slab); /* HAUL_POOL_REGIONS_MAX slots, NULL at first */
+/* From a map hook: peers may read the slab at any time, also what is free; AddressSanitizer is not
+ * to mind. */
+void haul_slab_share(struct haul_slab *slab);
 
 #endif

@@ -111,6 +111,12 @@ int haul_slab_map(size_t bytes, struct haul_slab **slab)
     return 0;
 }
 
+void haul_slab_share(struct haul_slab *slab)
+{
+    slab->shared = true;
+    ASAN_UNPOISON_MEMORY_REGION(slab->base, slab->bytes);
+}
+
 void haul_slab_unmap(struct haul_slab *slab)
 {
     ASAN_UNPOISON_MEMORY_REGION(slab->base, slab->bytes);
@@ -145,7 +151,8 @@ struct haul_slab_block *haul_slab_take(struct haul_slab *slab)
 void haul_slab_put(struct haul_slab_block *block)
 {
     struct haul_slab *slab = block->block.slab;
-    ASAN_POISON_MEMORY_REGION(block->block.data, block->block.bytes);
+    if (!block->block.slab->shared)
+        ASAN_POISON_MEMORY_REGION(block->block.data, block->block.bytes);
     block->next_free = slab->free;
     slab->free = block;
     slab->used--;

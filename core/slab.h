@@ -37,6 +37,7 @@ struct haul_slab {
     struct haul_list place; /* the class's slabs with room, or the idle slabs of this size */
     struct haul_list idle;  /* idle slabs, longest idle first */
     unsigned class;
+    bool shared; /* see haul_slab_share() */
     bool excess; /* its blocks are for HAUL_POOL_RESERVED only: it exceeds the pool's limit */
 
     struct haul_slab_block blocks[]; /* as many as the finest cut needs: a cut allocates nothing */
