@@ -24,6 +24,9 @@
 /* Between processes of one host the system's own choice grows until it falls out of the CPU's
  * cache. To other hosts it is left alone: it follows the bandwidth and delay of the way. */
 enum { LOCAL_SEND_BUFFER_BYTES = 512 << 10 };
+/* In the midst of a larger payload each look would find little: bytes had better pile up a while.
+ */
+enum { RECENT_PAYLOAD_MAX = 64 << 10 };
 
 static void conn_ready(void *arg, uint32_t events)
 {
@@ -53,7 +56,8 @@ static void conn_ready(void *arg, uint32_t events)
 bool haul_tcp_conn_try_recent(struct haul_tcp_channel *channel)
 {
     struct haul_tcp_conn *conn = channel->recent;
-    if (!conn || channel->recent_pass == channel->pass || conn->state != HAUL_TCP_OPEN)
+    if (!conn || channel->recent_pass == channel->pass || conn->state != HAUL_TCP_OPEN ||
+        conn->input.payload_left > RECENT_PAYLOAD_MAX)
         return false;
     bool read = haul_tcp_receive(conn);
     haul_tcp_report(conn);
