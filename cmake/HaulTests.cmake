@@ -13,6 +13,7 @@ if(HAUL_SYMBOLIZER)
 endif()
 
 # What every test gets. The build tree's plugins and command are named here and nowhere in a binary.
+set(leaks_of_net LSAN_OPTIONS=suppressions=${CMAKE_CURRENT_SOURCE_DIR}/lsan-net.supp:print_suppressions=0)
 set(HAUL_TEST_ENVIRONMENT
     HAUL_PROVIDER_PATH=${HAUL_PROVIDER_OUTPUT_DIRECTORY}
     HAULTEST_COMMAND=${CMAKE_RUNTIME_OUTPUT_DIRECTORY}/haul
@@ -28,6 +29,9 @@ set(HAUL_TEST_ENVIRONMENT
 function(haul_register_test name)
     cmake_parse_arguments(arg "" "LABEL" "COMMAND;ENVIRONMENT" ${ARGN})
     add_test(NAME ${name} COMMAND ${arg_COMMAND} WORKING_DIRECTORY ${CMAKE_CURRENT_SOURCE_DIR})
+    if(name MATCHES "ofi:net$")
+        list(APPEND arg_ENVIRONMENT ${leaks_of_net})
+    endif()
     set_tests_properties(${name} PROPERTIES LABELS ${arg_LABEL} TIMEOUT ${HAUL_TEST_TIMEOUT_S}
         SKIP_RETURN_CODE 77 ENVIRONMENT "${HAUL_TEST_ENVIRONMENT};${arg_ENVIRONMENT}")
 endfunction()

@@ -53,6 +53,7 @@ enum {
 /* A provider in use. */
 struct haul_transport {
     const struct haul_provider *provider;
+    char name[32]; /* "tcp"; of an rma provider with kinds: "ofi:verbs" */
     void *channel; /* its instance, or NULL */
     void *rma;
     unsigned slot; /* of its regions in a slab */

@@ -237,10 +237,9 @@ static void fetch_on_channel(struct haul_message *message)
 {
     struct haul_link *link = message->link;
     haul_log(HAUL_LOG_WARNING, "%s: reading by %s failed; its arrays come over %s from now on",
-             link->peer->address, link->rma->provider->name, link->transport->provider->name);
+             link->peer->address, link->rma->name, link->transport->name);
     HAUL_COUNT(link->peer, rma_failures, 1);
-    snprintf(link->peer->why, sizeof link->peer->why, "%s: a read failed",
-             link->rma->provider->name);
+    snprintf(link->peer->why, sizeof link->peer->why, "%s: a read failed", link->rma->name);
     link->rma_failed = true;
     message->reads_failed = false;
     put_back(message);

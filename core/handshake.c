@@ -31,13 +31,13 @@ static void describe_rma(struct haul_link *link, struct haul_transport *transpor
     struct haul_wire_rma *rma = &hello->rma[hello->rma_count];
     size_t address_bytes = sizeof rma->address, probe_bytes = sizeof rma->probe;
     void *region = haul_slab_regions(block->slab)[transport->slot];
-    if (ops->address(transport->rma, rma->address, &address_bytes) ||
+    if (ops->address(transport->rma, link, rma->address, &address_bytes) ||
         ops->offer(region, block->data, sizeof link->nonce, rma->probe, &probe_bytes)) {
-        haul_log(HAUL_LOG_WARNING, "provider %s is not offered to %s: %s",
-                 transport->provider->name, address_of(link), haul_error_detail());
+        haul_log(HAUL_LOG_WARNING, "provider %s is not offered to %s: %s", transport->name,
+                 address_of(link), haul_error_detail());
         return;
     }
-    snprintf(rma->name, sizeof rma->name, "%s", transport->provider->name);
+    snprintf(rma->name, sizeof rma->name, "%s", transport->name);
     rma->address_bytes = (uint16_t)address_bytes;
     rma->probe_bytes = (uint8_t)probe_bytes;
     hello->rma_count++;
@@ -126,7 +126,7 @@ static void try_rma(struct haul_link *link, const struct haul_wire_hello *hello)
         struct haul_transport *transport = &engine->transports[i];
         const struct haul_wire_rma *rma = NULL;
         for (unsigned k = 0; k < hello->rma_count && transport->rma; k++)
-            if (!strcmp(hello->rma[k].name, transport->provider->name))
+            if (!strcmp(hello->rma[k].name, transport->name))
                 rma = &hello->rma[k];
         if (!rma)
             continue;
@@ -137,8 +137,7 @@ static void try_rma(struct haul_link *link, const struct haul_wire_hello *hello)
             err = haul_fetch_probe(link, rma);
         }
         if (err) {
-            snprintf(peer->why, sizeof peer->why, "%s: %s", transport->provider->name,
-                     haul_error_detail());
+            snprintf(peer->why, sizeof peer->why, "%s: %s", transport->name, haul_error_detail());
             haul_handshake_undo(link);
         }
     }
@@ -163,8 +162,8 @@ static int open_link(struct haul_link *link)
         return haul_fail(HAUL_PROVIDER, "no common path with provider %s: %s",
                          engine->config.provider,
                          *peer->why ? peer->why : "the server does not offer it");
-    snprintf(peer->path, sizeof peer->path, "%s%s%s", link->transport->provider->name,
-             link->rma ? "+" : "", link->rma ? link->rma->provider->name : "");
+    snprintf(peer->path, sizeof peer->path, "%s%s%s", link->transport->name, link->rma ? "+" : "",
+             link->rma ? link->rma->name : "");
     if (*peer->why)
         haul_log(HAUL_LOG_INFO, "%s: path %s, because %s", peer->address, peer->path, peer->why);
     link->state = HAUL_LINK_OPEN;
@@ -179,7 +178,7 @@ void haul_handshake_probed(struct haul_link *link, int err)
         return;
     if (err) {
         snprintf(link->peer->why, sizeof link->peer->why, "%s: the proving read failed: %s",
-                 link->rma->provider->name, haul_error_sentence(err));
+                 link->rma->name, haul_error_sentence(err));
         haul_handshake_undo(link);
     }
     if (link->choosing)

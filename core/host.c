@@ -93,6 +93,13 @@ static int host_frame(struct haul_link *link, const void *header, size_t header_
     return haul_link_frame(link, header, header_bytes);
 }
 
+static const char *host_link_host(struct haul_link *link, char host[HAUL_HOST_MAX])
+{
+    const struct haul_channel_ops *ops = link->transport->provider->channel;
+    host[0] = '\0';
+    return ops->host ? ops->host(link->conn, host) : host;
+}
+
 static void host_sent(struct haul_link *link, void *cookie)
 {
     (void)link;
@@ -126,5 +133,6 @@ const struct haul_host haul_host = {
     .lend = haul_inbound_lend,
     .sent = host_sent,
     .writable = host_writable,
+    .link_host = host_link_host,
     .read_done = haul_fetch_read_done,
 };

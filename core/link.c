@@ -307,8 +307,7 @@ static int dispatch(struct haul_link *link, const uint8_t *header, size_t header
         link->state = HAUL_LINK_PLAIN; /* haul_link_check() allowed it */
         haul_credit_open(link);
         haul_link_opened(link);
-        snprintf(link->peer->path, sizeof link->peer->path, "%s (plain)",
-                 link->transport->provider->name);
+        snprintf(link->peer->path, sizeof link->peer->path, "%s (plain)", link->transport->name);
     } else if (greeting) {
         return haul_handshake_frame(link, header, header_bytes);
     }
@@ -358,7 +357,7 @@ static void fence_stalled_reads(struct haul_link *link, uint64_t now_ns, uint64_
         return;
     if (now_ns >= stall_ns) {
         haul_log(HAUL_LOG_WARNING, "%s: %u reads by %s have not moved for %d s: they are ended",
-                 link->peer->address, link->reads, link->rma->provider->name, HAUL_READ_STALL_S);
+                 link->peer->address, link->reads, link->rma->name, HAUL_READ_STALL_S);
         link->reads_moved_ns = now_ns;
         link->rma->provider->rma->fence(link->rma_peer);
         stall_ns = now_ns + HAUL_READ_STALL_S * (uint64_t)HAUL_NS_PER_S;

@@ -301,31 +301,47 @@ static void append_name(struct plugin *plugin, void *arg)
                  plugin->provider->name);
 }
 
+/* The first provider whose kinds might be meant. */
+static void note_kinds(struct plugin *plugin, void *arg)
+{
+    const struct haul_provider **provider = arg;
+    if (!*provider && plugin->provider && plugin->provider->rma && plugin->provider->rma->kind)
+        *provider = plugin->provider;
+}
+
 static int unknown_provider(const char *path, const char *name)
 {
     struct names names = {""};
+    const struct haul_provider *with_kinds = NULL;
+    char hint[128] = "";
     each_plugin(path, append_name, &names);
+    each_plugin(path, note_kinds, &with_kinds);
+    if (with_kinds)
+        snprintf(hint, sizeof hint, "; did you mean %s:%.40s?", with_kinds->name, name);
     return haul_fail(HAUL_PROVIDER,
-                     "there is no provider \"%s\"; there are: auto, %s (HAUL_PROVIDER chooses, "
+                     "there is no provider \"%s\"%s; there are: auto, %s (HAUL_PROVIDER chooses, "
                      "HAUL_PROVIDER_PATH says where plugins are, `haul info` shows them)",
-                     name, names.text);
+                     name, hint, names.text);
 }
 
-/* Opens the instances of a provider that the engine uses, as transport number transport_count. */
+/* Opens the instances of a provider that the engine uses, as transport number transport_count.
+ * kind: of its rma, "" if it has no kinds, NULL to leave it out. */
 static int open_transport(struct haul_engine *engine, const struct haul_provider *provider,
-                          bool channel, bool rma)
+                          bool channel, const char *kind)
 {
     if (engine->transport_count == HAUL_TRANSPORTS_MAX)
         return haul_fail(HAUL_PROVIDER, "too many providers at once");
     struct haul_transport *transport = &engine->transports[engine->transport_count];
     *transport = (struct haul_transport){.provider = provider, .slot = engine->transport_count};
+    snprintf(transport->name, sizeof transport->name, "%s%s%s", provider->name,
+             kind && *kind ? ":" : "", kind ? kind : "");
     int err = 0;
     if (provider->fields)
         err = haul_options_add_fields(engine->options, provider->fields);
     if (!err && channel)
         err = provider->channel->open(engine, &transport->channel);
-    if (!err && rma && provider->rma)
-        err = provider->rma->open(engine, &transport->rma);
+    if (!err && kind)
+        err = provider->rma->open(engine, kind, &transport->rma);
     if (err && transport->channel)
         provider->channel->close(transport->channel);
     if (!err)
@@ -333,7 +349,30 @@ static int open_transport(struct haul_engine *engine, const struct haul_provider
     return err;
 }
 
-static int open_named(struct haul_engine *engine, const char *name)
+/* Opens the rma of a provider, in all of its kinds that work here; in automatic mode only in those
+ * that are better than a channel. Fails if none does. */
+static int open_kinds(struct haul_engine *engine, const struct haul_provider *provider,
+                      bool automatic)
+{
+    char kind[HAUL_RMA_KIND_MAX];
+    unsigned count = engine->transport_count;
+    if (!provider->rma->kind)
+        return open_transport(engine, provider, false, "");
+    int err = provider->fields ? haul_options_add_fields(engine->options, provider->fields) : 0;
+    if (err)
+        return err;
+    err = haul_fail(HAUL_PROVIDER, "provider %s finds nothing here that it could use",
+                    provider->name);
+    for (unsigned i = 0; provider->rma->kind(engine, i, automatic, kind); i++) {
+        err = open_transport(engine, provider, false, kind);
+        if (err)
+            haul_log(HAUL_LOG_INFO, "provider %s:%s is not used: %s", provider->name, kind,
+                     haul_error_detail());
+    }
+    return engine->transport_count > count ? 0 : err;
+}
+
+static int open_named(struct haul_engine *engine, const char *name, const char *kind)
 {
     struct plugin *plugin = find_plugin(engine->config.provider_path, name);
     if (!plugin)
@@ -342,11 +381,19 @@ static int open_named(struct haul_engine *engine, const char *name)
         return haul_fail(HAUL_PROVIDER, "provider %s (%s) cannot be used: %s", name, plugin->file,
                          plugin->reason);
     const struct haul_provider *provider = plugin->provider;
+    if (*kind && (!provider->rma || !provider->rma->kind))
+        return haul_fail(HAUL_PROVIDER,
+                         "provider %s has no kinds to choose from: \":%s\" says too "
+                         "much",
+                         name, kind);
     if (provider->channel)
-        return open_transport(engine, provider, true, true);
+        return open_transport(engine, provider, true, provider->rma ? "" : NULL);
     engine->rma_required = true;
-    int err = open_named(engine, built_ins[0].name);
-    return err ? err : open_transport(engine, provider, false, true);
+    int err = open_named(engine, built_ins[0].name, "");
+    if (err)
+        return err;
+    return *kind ? open_transport(engine, provider, false, kind)
+                 : open_kinds(engine, provider, false);
 }
 
 static void open_if_rma(struct plugin *plugin, void *arg)
@@ -355,13 +402,13 @@ static void open_if_rma(struct plugin *plugin, void *arg)
     const struct haul_provider *provider = plugin->provider;
     if (!provider || provider->channel)
         return;
-    if (open_transport(engine, provider, false, true))
+    if (open_kinds(engine, provider, true))
         haul_log(HAUL_LOG_INFO, "provider %s is not used: %s", provider->name, haul_error_detail());
 }
 
 static int open_auto(struct haul_engine *engine)
 {
-    int err = open_named(engine, built_ins[0].name);
+    int err = open_named(engine, built_ins[0].name, "");
     if (!err)
         each_plugin(engine->config.provider_path, open_if_rma, engine);
     return err;
@@ -377,7 +424,8 @@ int haul_transports_open(struct haul_engine *engine)
     memcpy(name, wanted, length);
     name[length] = '\0';
     pthread_mutex_lock(&plugins_lock);
-    int err = strcmp(name, "auto") ? open_named(engine, name) : open_auto(engine);
+    const char *kind = wanted[length] ? wanted + length + 1 : "";
+    int err = strcmp(name, "auto") ? open_named(engine, name, kind) : open_auto(engine);
     pthread_mutex_unlock(&plugins_lock);
     if (err)
         haul_transports_close(engine);

@@ -66,6 +66,8 @@ struct haul_address {
     char unix_path[108]; /* not "" : a Unix socket, and host and service are "" */
 };
 
+enum { HAUL_HOST_MAX = 64 }; /* "192.0.2.1", "fe80::1%eth0" and their zero */
+
 /* ---- What core offers a provider ------------------------------------------------------------- */
 
 struct haul_host {
@@ -125,6 +127,10 @@ struct haul_host {
     void (*sent)(struct haul_link *link, void *cookie);
     /* A send() that answered HAUL_BUSY may be tried again. */
     void (*writable)(struct haul_link *link);
+
+    /* Our end of the connection, numeric and without port, or "" if it is not known. Returns host.
+     */
+    const char *(*link_host)(struct haul_link *link, char host[HAUL_HOST_MAX]);
 
     /* rma: a read has ended: 0, or why it failed. Exactly once per read(); the memory is not
      * touched any more. May be called from inside read(). */
@@ -192,6 +198,11 @@ struct haul_channel_ops {
     /* lend()'s token comes back. */
     void (*give_back)(void *channel, void *token);
 
+    /* Optional (NULL): our end of a connection as a numeric address without port, for rma providers
+     * that listen on all interfaces. Unix sockets: 127.0.0.1. Returns host, "" if it is not known.
+     */
+    const char *(*host)(void *conn, char host[HAUL_HOST_MAX]);
+
     /* Optional (NULL): work that no watched descriptor announces. Returns whether it did anything.
      * Called in each pass and before each sleep; while core spins, several times between two looks
      * at the descriptors: a place to look where the next event is likely. */
@@ -203,7 +214,7 @@ struct haul_channel_ops {
 
 /* ---- rma ------------------------------------------------------------------------------------- */
 
-enum { HAUL_RMA_ADDRESS_MAX = 1024, HAUL_RMA_WAY_MAX = 128 };
+enum { HAUL_RMA_ADDRESS_MAX = 1024, HAUL_RMA_WAY_MAX = 128, HAUL_RMA_KIND_MAX = 24 };
 
 enum haul_rma_access {
     HAUL_RMA_LAND = 1,  /* our reads write into it */
@@ -211,12 +222,17 @@ enum haul_rma_access {
 };
 
 struct haul_rma_ops {
-    /* One instance per context. */
-    int (*open)(struct haul_engine *engine, void **rma);
+    /* Optional (NULL): a provider of several kinds of path names those that work here, best first:
+     * writes the index-th ("verbs"), or returns false when there is none. automatic: only those
+     * that are better than any channel. HAUL_PROVIDER=<provider>:<kind> asks for one by name. */
+    bool (*kind)(struct haul_engine *engine, unsigned index, bool automatic,
+                 char kind[HAUL_RMA_KIND_MAX]);
+    /* One instance per context and kind; kind is "" where there are none. */
+    int (*open)(struct haul_engine *engine, const char *kind, void **rma);
     void (*close)(void *rma);
 
-    /* What a peer needs to attach to us; *bytes in: room, out: used. */
-    int (*address)(void *rma, void *blob, size_t *bytes);
+    /* What the peer behind the link needs to attach to us; *bytes in: room, out: used. */
+    int (*address)(void *rma, struct haul_link *link, void *blob, size_t *bytes);
     /* Makes a peer's memory reachable. Errors: HAUL_UNSUPPORTED with the reason. */
     int (*attach)(void *rma, const void *blob, size_t bytes, struct haul_link *link, void **peer);
     /* All its reads have ended (fence() first where they have not). */

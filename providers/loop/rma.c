@@ -125,8 +125,9 @@ void haul_loop_rma_forked(void)
 
 /* ---- Instances ------------------------------------------------------------------------------ */
 
-static int open_rma(struct haul_engine *engine, void **instance)
+static int open_rma(struct haul_engine *engine, const char *kind, void **instance)
 {
+    (void)kind;
     struct haul_loop_config config = {0};
     int err = haul_loop_configure(engine, &config);
     if (err)
@@ -260,8 +261,9 @@ static int check_allowed(const struct rma *rma)
     return rma->config.rma ? 0 : haul_loop_host->fail(HAUL_UNSUPPORTED, "loop_rma is off");
 }
 
-static int address(void *instance, void *blob, size_t *bytes)
+static int address(void *instance, struct haul_link *link, void *blob, size_t *bytes)
 {
+    (void)link;
     const struct rma *rma = instance;
     if (check_allowed(rma))
         return HAUL_UNSUPPORTED;

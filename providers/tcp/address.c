@@ -242,6 +242,24 @@ const char *haul_tcp_peer_format(int fd, char text[HAUL_TCP_ADDRESS_TEXT_BYTES])
     return text;
 }
 
+const char *haul_tcp_own_host(void *handle, char host[HAUL_HOST_MAX])
+{
+    const struct haul_tcp_conn *conn = handle;
+    struct haul_tcp_address own = {.bytes = sizeof own.socket};
+    char text[HAUL_TCP_ADDRESS_TEXT_BYTES];
+    host[0] = '\0';
+    if (conn->fd < 0 || getsockname(conn->fd, &own.socket.any, &own.bytes))
+        return host;
+    haul_tcp_address_format(&own, text);
+    const char *start = text[0] == '[' ? text + 1 : text;
+    const char *end = text[0] == '[' ? strchr(text, ']') : strrchr(text, ':');
+    if (own.socket.any.sa_family == AF_UNIX)
+        snprintf(host, HAUL_HOST_MAX, "127.0.0.1");
+    else if (end)
+        snprintf(host, HAUL_HOST_MAX, "%.*s", (int)(end - start), start);
+    return host;
+}
+
 enum haul_tcp_ends haul_tcp_compare_ends(int fd)
 {
     struct haul_tcp_address own = {.bytes = sizeof own.socket};

@@ -142,6 +142,7 @@ static const struct haul_channel_ops channel_ops = {
     .disconnect = haul_tcp_disconnect,
     .send = haul_tcp_send,
     .recall = haul_tcp_recall,
+    .host = haul_tcp_own_host,
     .progress = progress,
     .deadline_ns = deadline_ns,
 };

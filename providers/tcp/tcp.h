@@ -84,6 +84,8 @@ const char *haul_tcp_address_format(const struct haul_tcp_address *address,
                                     char text[HAUL_TCP_ADDRESS_TEXT_BYTES]);
 /* The other end of an accepted connection: "127.0.0.1:40331" or "unix:<pid>". Returns text. */
 const char *haul_tcp_peer_format(int fd, char text[HAUL_TCP_ADDRESS_TEXT_BYTES]);
+/* Our end of a connection, see host() in struct haul_channel_ops. */
+const char *haul_tcp_own_host(void *conn, char host[HAUL_HOST_MAX]);
 /* Where the two ends of a connection are. */
 enum haul_tcp_ends { HAUL_TCP_TWO_HOSTS, HAUL_TCP_ONE_HOST, HAUL_TCP_ONE_SOCKET };
 enum haul_tcp_ends haul_tcp_compare_ends(int fd);

@@ -86,7 +86,9 @@ int pair_teardown(void **state)
 bool provider_is(const char *name)
 {
     const char *provider = getenv("HAUL_PROVIDER");
-    return provider && !strcmp(provider, name);
+    size_t length = strlen(name);
+    return provider && !strncmp(provider, name, length) &&
+           (provider[length] == '\0' || provider[length] == ':');
 }
 
 static uint64_t mix(uint64_t value)

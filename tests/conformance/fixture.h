@@ -42,6 +42,7 @@ void pair_close(struct pair *pair);
 struct haul_context *context_open(const char *setting, ...);
 struct haul_peer *connect_to(struct haul_context *context, struct haul_server *server);
 
+/* Whatever its kind. */
 bool provider_is(const char *name);
 
 /* Bytes that depend on seed and place. */

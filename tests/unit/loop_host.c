@@ -192,7 +192,7 @@ void engine_open(struct haul_engine *engine, const struct setting *settings)
     *engine = (struct haul_engine){
         .settings = settings, .lock = PTHREAD_MUTEX_INITIALIZER, .woken = PTHREAD_COND_INITIALIZER};
     assert_int_equal(provider->channel->open(engine, &engine->channel), 0);
-    assert_int_equal(provider->rma->open(engine, &engine->rma), 0);
+    assert_int_equal(provider->rma->open(engine, "", &engine->rma), 0);
 }
 
 void engine_close(struct haul_engine *engine)

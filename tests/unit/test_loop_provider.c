@@ -25,7 +25,7 @@ static void test_settings(void **state)
         struct haul_engine engine = {.settings = settings};
         assert_int_equal(provider->channel->open(&engine, &engine.channel), HAUL_CONFIG);
         assert_non_null(strstr(detail, wrong[i].name));
-        assert_int_equal(provider->rma->open(&engine, &engine.rma), HAUL_CONFIG);
+        assert_int_equal(provider->rma->open(&engine, "", &engine.rma), HAUL_CONFIG);
     }
     struct haul_engine engine = {0};
     struct setting parts[] = {{"loop_parts", "on"}, {0}};
@@ -190,7 +190,7 @@ static void test_fork(void **state)
     pair_open(&pair, NULL, NULL);
     uint8_t blob[HAUL_RMA_ADDRESS_MAX];
     size_t blob_bytes = sizeof(blob);
-    assert_int_equal(provider->rma->address(pair.b.rma, blob, &blob_bytes), 0);
+    assert_int_equal(provider->rma->address(pair.b.rma, NULL, blob, &blob_bytes), 0);
     pid_t child = fork();
     if (child == 0)
         _exit(child_is_alone(&pair, blob, blob_bytes) ? 0 : 1);
@@ -354,7 +354,7 @@ static void test_failing_allocations(void **state)
     struct setting first[] = {{"loop_fail_alloc", "1"}, {0}};
     struct haul_engine engine = {.settings = first};
     assert_int_equal(provider->channel->open(&engine, &engine.channel), HAUL_NO_MEMORY);
-    assert_int_equal(provider->rma->open(&engine, &engine.rma), HAUL_NO_MEMORY);
+    assert_int_equal(provider->rma->open(&engine, "", &engine.rma), HAUL_NO_MEMORY);
     assert_non_null(strstr(detail, "loop_fail_alloc"));
     struct setting fourth[] = {{"loop_fail_alloc", "4"}, {0}};
     struct pair pair;

@@ -24,7 +24,7 @@ static void window_open(struct window *window, const struct setting *settings)
     engine_open(&window->b, NULL);
     uint8_t blob[HAUL_RMA_ADDRESS_MAX];
     size_t blob_bytes = sizeof(blob);
-    assert_int_equal(rma->address(window->b.rma, blob, &blob_bytes), 0);
+    assert_int_equal(rma->address(window->b.rma, NULL, blob, &blob_bytes), 0);
     assert_int_equal(rma->attach(window->a.rma, blob, blob_bytes, NULL, &window->peer), 0);
     window->from = malloc(SHARED);
     window->to = calloc(1, SHARED);
@@ -176,7 +176,7 @@ static void test_rma_access(void **state)
     uint8_t blob[HAUL_RMA_ADDRESS_MAX];
     size_t bytes = sizeof(blob);
     void *self;
-    assert_int_equal(rma->address(window.a.rma, blob, &bytes), 0);
+    assert_int_equal(rma->address(window.a.rma, NULL, blob, &bytes), 0);
     assert_int_equal(rma->attach(window.a.rma, blob, bytes, NULL, &self), 0);
     result = NOT_DONE;
     assert_int_equal(rma->read(self, window.way, WAY, 0, window.to, window.land, 1, &result), 0);
@@ -187,7 +187,7 @@ static void test_rma_access(void **state)
     assert_int_equal(rma->attach(window.a.rma, blob, bytes, NULL, &self), HAUL_UNSUPPORTED);
     assert_int_equal(rma->attach(window.a.rma, blob, 0, NULL, &self), HAUL_UNSUPPORTED);
     bytes = 8;
-    assert_int_equal(rma->address(window.a.rma, blob, &bytes), HAUL_INVALID);
+    assert_int_equal(rma->address(window.a.rma, NULL, blob, &bytes), HAUL_INVALID);
     window_close(&window);
 }
 
@@ -201,8 +201,8 @@ static void test_rma_off(void **state)
     uint8_t blob[HAUL_RMA_ADDRESS_MAX];
     size_t bytes = sizeof(blob);
     void *peer;
-    assert_int_equal(provider->rma->address(without.rma, blob, &bytes), HAUL_UNSUPPORTED);
-    assert_int_equal(provider->rma->address(with.rma, blob, &bytes), 0);
+    assert_int_equal(provider->rma->address(without.rma, NULL, blob, &bytes), HAUL_UNSUPPORTED);
+    assert_int_equal(provider->rma->address(with.rma, NULL, blob, &bytes), 0);
     assert_int_equal(provider->rma->attach(without.rma, blob, bytes, NULL, &peer),
                      HAUL_UNSUPPORTED);
     assert_string_equal(detail, "loop_rma is off");
@@ -345,7 +345,7 @@ static void test_rma_dereg_while_reading(void **state)
     size_t blob_bytes = sizeof(blob);
     void *peer, *land;
     const struct haul_rma_ops *rma = provider->rma;
-    assert_int_equal(rma->address(exchange.exporter.rma, blob, &blob_bytes), 0);
+    assert_int_equal(rma->address(exchange.exporter.rma, NULL, blob, &blob_bytes), 0);
     assert_int_equal(rma->attach(exchange.reader.rma, blob, blob_bytes, NULL, &peer), 0);
     assert_int_equal(rma->reg(exchange.reader.rma, to, ROUND_BYTES, HAUL_RMA_LAND, &land), 0);
     pthread_t thread;

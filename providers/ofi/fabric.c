@@ -1,0 +1,191 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Opening one of libfabric's providers: fabric, domain, addresses, two endpoints with a queue each.
+ *
+ * Waiting. libfabric arms a queue's descriptor when it is asked whether one may sleep. A queue has
+ * a descriptor in the event loop where the provider can make one. It is watched for edges:
+ * progress() empties the queue in every pass, and some providers leave the descriptor readable for
+ * ever (net of 1.17). Where there is none the queue is polled, see read.c.
+ */
+#include "ofi.h"
+
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <unistd.h>
+
+static void ready(void *arg, uint32_t events)
+{
+    (void)arg; /* progress() runs in every pass */
+    (void)events;
+}
+
+/* ---- Sides ---------------------------------------------------------------------------------- */
+
+static void close_side(struct haul_ofi_side *side)
+{
+    if (side->endpoint)
+        fi_close(&side->endpoint->fid);
+    if (side->watch)
+        haul_ofi_host->unwatch(side->watch);
+    if (side->queue)
+        fi_close(&side->queue->fid);
+    *side = (struct haul_ofi_side){.fd = -1};
+}
+
+static int open_queue(struct haul_ofi *ofi, struct haul_ofi_side *side)
+{
+    struct fi_cq_attr attr = {.format = FI_CQ_FORMAT_CONTEXT, .wait_obj = FI_WAIT_FD};
+    int err = fi_cq_open(ofi->domain, &attr, &side->queue, NULL);
+    if (!err && fi_control(&side->queue->fid, FI_GETWAIT, &side->fd) == 0 && side->fd >= 0)
+        return 0;
+    side->fd = -1;
+    if (!err)
+        return 0; /* it will be polled */
+    attr.wait_obj = FI_WAIT_NONE;
+    return fi_cq_open(ofi->domain, &attr, &side->queue, NULL);
+}
+
+static int open_endpoint(struct haul_ofi *ofi, struct haul_ofi_side *side)
+{
+    int err = fi_endpoint(ofi->domain, ofi->info, &side->endpoint, NULL);
+    if (!err)
+        err = fi_ep_bind(side->endpoint, &ofi->addresses->fid, 0);
+    if (!err)
+        err = fi_ep_bind(side->endpoint, &side->queue->fid, FI_TRANSMIT | FI_RECV);
+    return err ? err : fi_enable(side->endpoint);
+}
+
+/* Returns libfabric's error; then nothing is open. */
+static int open_side(struct haul_ofi *ofi, struct haul_ofi_side *side)
+{
+    int err = open_queue(ofi, side);
+    if (!err)
+        err = open_endpoint(ofi, side);
+    if (!err && side->fd >= 0 &&
+        haul_ofi_host->watch(ofi->engine, side->fd, EPOLLIN | EPOLLET, ready, NULL, &side->watch))
+        err = -FI_ENOMEM;
+    if (err)
+        close_side(side);
+    return err;
+}
+
+int haul_ofi_renew_reader(struct haul_ofi *ofi)
+{
+    int err = ofi->reader.endpoint ? fi_close(&ofi->reader.endpoint->fid) : 0;
+    if (err) /* its reads may go on */
+        return haul_ofi_host->fail(HAUL_BUSY, "ofi:%s: an endpoint could not be closed: %s",
+                                   ofi->kind, haul_ofi_error(err));
+    ofi->reader.endpoint = NULL;
+    close_side(&ofi->reader);
+    err = open_side(ofi, &ofi->reader);
+    return err ? haul_ofi_host->fail(HAUL_SYSTEM, "ofi:%s: no new endpoint: %s", ofi->kind,
+                                     haul_ofi_error(err))
+               : 0;
+}
+
+bool haul_ofi_may_sleep(struct haul_ofi *ofi)
+{
+    struct fid *queues[] = {&ofi->exporter.queue->fid, &ofi->reader.queue->fid};
+    size_t count = ofi->reader.queue ? 2 : 1;
+    if (ofi->exporter.fd < 0 || (count == 2 && ofi->reader.fd < 0))
+        return true; /* polled */
+    return fi_trywait(ofi->fabric, queues, (int)count) != -FI_EAGAIN;
+}
+
+/* ---- The instance --------------------------------------------------------------------------- */
+
+static const char *setting(struct haul_engine *engine, const char *name)
+{
+    const char *text = haul_ofi_host->setting(engine, name);
+    return text ? text : "";
+}
+
+static int find(struct haul_ofi *ofi)
+{
+    const char *nic = setting(ofi->engine, "nic");
+    int err = haul_ofi_find(ofi->kind, nic, &ofi->info);
+    if (!err)
+        return 0;
+    return haul_ofi_host->fail(HAUL_PROVIDER,
+                               "libfabric has no provider \"%s\" with RMA%s%s here: %s", ofi->kind,
+                               *nic ? " on " : "", nic, haul_ofi_error(err));
+}
+
+static int open_all(struct haul_ofi *ofi)
+{
+    struct fi_av_attr attr = {.type = FI_AV_TABLE};
+    const char *what = "fabric";
+    int err = fi_fabric(ofi->info->fabric_attr, &ofi->fabric, NULL);
+    if (!err) {
+        what = "domain";
+        err = fi_domain(ofi->fabric, ofi->info, &ofi->domain, NULL);
+    }
+    if (!err) {
+        what = "address table";
+        err = fi_av_open(ofi->domain, &attr, &ofi->addresses, NULL);
+    }
+    if (!err) {
+        what = "endpoint";
+        err = open_side(ofi, &ofi->reader);
+    }
+    if (!err)
+        err = open_side(ofi, &ofi->exporter);
+    return err ? haul_ofi_host->fail(HAUL_PROVIDER, "ofi:%s: its %s cannot be opened: %s",
+                                     ofi->kind, what, haul_ofi_error(err))
+               : 0;
+}
+
+/* libfabric and what lies below it do not survive a fork(). */
+static int check_process(void)
+{
+    static _Atomic pid_t first;
+    pid_t none = 0;
+    if (atomic_compare_exchange_strong(&first, &none, getpid()) || none == getpid())
+        return 0;
+    return haul_ofi_host->fail(HAUL_UNSUPPORTED,
+                               "libfabric was used before fork(): exec first, or use tcp");
+}
+
+int haul_ofi_open(struct haul_engine *engine, const char *kind, void **rma)
+{
+    if (check_process())
+        return HAUL_UNSUPPORTED;
+    struct haul_ofi *ofi = calloc(1, sizeof *ofi);
+    if (!ofi)
+        return haul_ofi_host->fail(HAUL_NO_MEMORY, "no memory for the provider ofi");
+    ofi->engine = engine;
+    strncpy(ofi->kind, kind, sizeof ofi->kind - 1);
+    ofi->reader.fd = ofi->exporter.fd = -1;
+    ofi->fence_ns = UINT64_MAX;
+    TAILQ_INIT(&ofi->waiting);
+    TAILQ_INIT(&ofi->posted);
+    TAILQ_INIT(&ofi->ended);
+    TAILQ_INIT(&ofi->unused);
+    int err = find(ofi);
+    if (!err)
+        err = open_all(ofi);
+    if (err) {
+        haul_ofi_close(ofi);
+        return err;
+    }
+    *rma = ofi;
+    return 0;
+}
+
+void haul_ofi_close(void *rma)
+{
+    struct haul_ofi *ofi = rma;
+    close_side(&ofi->reader);
+    close_side(&ofi->exporter);
+    if (ofi->addresses)
+        fi_close(&ofi->addresses->fid);
+    if (ofi->domain)
+        fi_close(&ofi->domain->fid);
+    if (ofi->fabric)
+        fi_close(&ofi->fabric->fid);
+    if (ofi->info)
+        fi_freeinfo(ofi->info);
+    haul_ofi_reads_free(ofi);
+    free(ofi);
+}

@@ -1,0 +1,189 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * The provider `ofi`: arrays are read out of their sender's memory with libfabric's RMA.
+ *
+ * This file: the descriptor, and which of libfabric's providers are used. A kind is the name of one
+ * of them without what libfabric layers on it ("verbs" for "verbs;ofi_rxm"). Automatic mode takes
+ * kinds only that are faster than sockets. Never used: udp and rxd (reliability in software, slow),
+ * sockets (old), mrail and lnx (no RMA, or none that works). */
+#include "ofi.h"
+
+#include <glob.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+const struct haul_host *haul_ofi_host;
+
+/* The newest API that this file was tested with. */
+enum { TESTED_MAJOR = 1, TESTED_MINOR = 17 };
+
+/* Best first; `fast`: better than any channel. The rest is for tests, and by name. */
+static const struct {
+    const char *name;
+    bool fast, by_name_only;
+} preferences[] = {
+    {.name = "cxi", .fast = true},
+    {.name = "efa", .fast = true},
+    {.name = "verbs", .fast = true},
+    {.name = "psm3", .fast = true},
+    {.name = "opx", .fast = true},
+    {.name = "net"},
+    {.name = "tcp"},
+    {.name = "shm", .by_name_only = true},
+};
+enum { PREFERENCES = sizeof preferences / sizeof *preferences };
+
+static const struct haul_provider_field fields[] = {
+    {"nic", "", "device or interface that ofi uses (\"mlx5_0\", \"eth0\"); empty: any"},
+    {"advertise", "",
+     "IPv4 address that peers read from with ofi:tcp and ofi:net; empty: that of the connection"},
+    {NULL, NULL, NULL},
+};
+
+const char *haul_ofi_error(int error)
+{
+    return fi_strerror(error < 0 ? -error : error);
+}
+
+/* ---- What libfabric has --------------------------------------------------------------------- */
+
+uint32_t haul_ofi_api(void)
+{
+    uint32_t api = FI_VERSION(TESTED_MAJOR, TESTED_MINOR);
+    const uint32_t headers = FI_VERSION(FI_MAJOR_VERSION, FI_MINOR_VERSION);
+    if (headers < api)
+        api = headers;
+    return fi_version() < api ? fi_version() : api;
+}
+
+static void set_hints(struct fi_info *hints, uint64_t caps, enum fi_threading threading)
+{
+    hints->caps = caps;
+    hints->mode = FI_CONTEXT | FI_CONTEXT2;
+    hints->ep_attr->type = FI_EP_RDM;
+    hints->domain_attr->mr_mode =
+        FI_MR_LOCAL | FI_MR_VIRT_ADDR | FI_MR_ALLOCATED | FI_MR_PROV_KEY | FI_MR_ENDPOINT;
+    hints->domain_attr->threading = threading;
+    hints->domain_attr->data_progress = FI_PROGRESS_MANUAL;
+    hints->domain_attr->resource_mgmt = FI_RM_ENABLED;
+    hints->domain_attr->av_type = FI_AV_TABLE;
+}
+
+int haul_ofi_find(const char *kind, const char *nic, struct fi_info **found)
+{
+    static const struct {
+        uint64_t caps;
+        enum fi_threading threading;
+    } tries[] = {
+        {FI_RMA | FI_READ | FI_REMOTE_READ, FI_THREAD_DOMAIN},
+        {FI_RMA | FI_READ | FI_REMOTE_READ, FI_THREAD_SAFE},
+        {FI_MSG | FI_RMA | FI_READ | FI_REMOTE_READ, FI_THREAD_SAFE},
+    };
+    /* Over sockets one endpoint listens on all interfaces: each peer gets the address that its own
+     * connection came to. */
+    bool everywhere = kind && (!strcmp(kind, "tcp") || !strcmp(kind, "net")) && !*nic;
+    int err = -FI_ENODATA;
+    for (size_t i = 0; i < sizeof tries / sizeof *tries && err; i++) {
+        struct fi_info *hints = fi_allocinfo();
+        if (!hints)
+            return -FI_ENOMEM;
+        set_hints(hints, tries[i].caps, tries[i].threading);
+        if (kind)
+            hints->fabric_attr->prov_name = strdup(kind);
+        if (*nic)
+            hints->domain_attr->name = strdup(nic);
+        err = fi_getinfo(haul_ofi_api(), everywhere ? "0.0.0.0" : NULL, NULL,
+                         everywhere ? FI_SOURCE : 0, hints, found);
+        fi_freeinfo(hints);
+    }
+    return err;
+}
+
+/* Which of the preferences there are, found once: libfabric looks at all devices for it. */
+static bool available[PREFERENCES];
+static pthread_once_t looked = PTHREAD_ONCE_INIT;
+
+static void look(void)
+{
+    struct fi_info *found = NULL;
+    if (haul_ofi_find(NULL, "", &found))
+        return;
+    for (const struct fi_info *info = found; info; info = info->next) {
+        const char *name = info->fabric_attr->prov_name;
+        size_t length = strcspn(name, ";");
+        for (size_t i = 0; i < PREFERENCES; i++)
+            if (!strncmp(preferences[i].name, name, length) && !preferences[i].name[length])
+                available[i] = true;
+    }
+    fi_freeinfo(found);
+}
+
+/* Without a device of a fabric there is no fast kind, and libfabric, which takes long to find that
+ * out, need not be asked. */
+static bool fabric_devices_exist(void)
+{
+    static const char *const patterns[] = {"/sys/class/infiniband/*", "/sys/class/cxi/*",
+                                           "/dev/hfi1*"};
+    bool found = false;
+    for (size_t i = 0; i < sizeof patterns / sizeof *patterns && !found; i++) {
+        glob_t paths;
+        found = glob(patterns[i], GLOB_NOSORT, NULL, &paths) == 0;
+        if (found)
+            globfree(&paths);
+    }
+    return found;
+}
+
+static bool kind_at(struct haul_engine *engine, unsigned index, bool automatic,
+                    char kind[HAUL_RMA_KIND_MAX])
+{
+    (void)engine;
+    if (automatic && !fabric_devices_exist())
+        return false;
+    pthread_once(&looked, look);
+    for (size_t i = 0; i < PREFERENCES; i++) {
+        bool wanted = automatic ? preferences[i].fast : !preferences[i].by_name_only;
+        if (!available[i] || !wanted || index-- > 0)
+            continue;
+        snprintf(kind, HAUL_RMA_KIND_MAX, "%s", preferences[i].name);
+        return true;
+    }
+    return false;
+}
+
+/* ---- The descriptor ------------------------------------------------------------------------- */
+
+static const struct haul_rma_ops rma_ops = {
+    .kind = kind_at,
+    .open = haul_ofi_open,
+    .close = haul_ofi_close,
+    .address = haul_ofi_describe,
+    .attach = haul_ofi_attach,
+    .detach = haul_ofi_detach,
+    .reg = haul_ofi_reg,
+    .dereg = haul_ofi_dereg,
+    .offer = haul_ofi_offer,
+    .read = haul_ofi_read,
+    .fence = haul_ofi_fence,
+    .progress = haul_ofi_progress,
+    .deadline_ns = haul_ofi_deadline_ns,
+};
+
+HAUL_API haul_provider_entry_fn haul_provider_entry;
+HAUL_API const struct haul_provider *haul_provider_entry(const struct haul_host *host)
+{
+    static char description[64];
+    static const struct haul_provider provider = {
+        .abi = HAUL_PROVIDER_ABI,
+        .size = sizeof(struct haul_provider),
+        .name = "ofi",
+        .description = description,
+        .rma = &rma_ops,
+        .fields = fields,
+    };
+    haul_ofi_host = host;
+    snprintf(description, sizeof description, "libfabric %u.%u: reads by the NIC",
+             FI_MAJOR(fi_version()), FI_MINOR(fi_version()));
+    return &provider;
+}

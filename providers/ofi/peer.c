@@ -1,0 +1,183 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Addresses: what a peer needs to read from us, and what it sends for us to read from it.
+ *
+ * The blob: u8 version 1, u8 0, u16 bytes of the address, u32 libfabric's version, u32 format of
+ * the address, u32 protocol of the endpoint, u32 its version; then the exporter's address. A blob
+ * comes from a peer and is believed in nothing. */
+#include "ofi.h"
+
+#include <arpa/inet.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { BLOB_VERSION = 1, BLOB_HEAD_BYTES = 20 };
+
+static void put(uint8_t *to, uint32_t value, int bytes)
+{
+    for (int i = 0; i < bytes; i++)
+        to[i] = (uint8_t)(value >> 8 * i);
+}
+
+static uint32_t get(const uint8_t *from, int bytes)
+{
+    uint32_t value = 0;
+    for (int i = bytes - 1; i >= 0; i--)
+        value = value << 8 | from[i];
+    return value;
+}
+
+/* ---- Ours ----------------------------------------------------------------------------------- */
+
+/* The exporter listens on all interfaces: names the one that this peer's connection came to. */
+static int set_host(struct haul_ofi *ofi, struct haul_link *link, struct sockaddr_in *address)
+{
+    char host[HAUL_HOST_MAX];
+    const char *advertised = haul_ofi_host->setting(ofi->engine, "advertise");
+    if (!advertised || !*advertised)
+        advertised = haul_ofi_host->link_host(link, host);
+    if (inet_pton(AF_INET, advertised, &address->sin_addr) == 1)
+        return 0;
+    return haul_ofi_host->fail(HAUL_UNSUPPORTED,
+                               "\"%s\" is no IPv4 address for ofi:%s: connect by IPv4, or set "
+                               "HAUL_ADVERTISE",
+                               advertised, ofi->kind);
+}
+
+int haul_ofi_describe(void *rma, struct haul_link *link, void *blob, size_t *bytes)
+{
+    struct haul_ofi *ofi = rma;
+    uint8_t *to = blob;
+    size_t address_bytes = *bytes - BLOB_HEAD_BYTES;
+    struct sockaddr_in address;
+    int err = fi_getname(&ofi->exporter.endpoint->fid, to + BLOB_HEAD_BYTES, &address_bytes);
+    if (err)
+        return haul_ofi_host->fail(HAUL_UNSUPPORTED, "ofi:%s does not know its address: %s",
+                                   ofi->kind, haul_ofi_error(err));
+    if (ofi->info->addr_format == FI_SOCKADDR_IN && address_bytes >= sizeof address) {
+        memcpy(&address, to + BLOB_HEAD_BYTES, sizeof address);
+        if (address.sin_addr.s_addr == INADDR_ANY && set_host(ofi, link, &address))
+            return HAUL_UNSUPPORTED;
+        memcpy(to + BLOB_HEAD_BYTES, &address, sizeof address);
+    }
+    haul_ofi_expect(ofi);
+    put(to, BLOB_VERSION, 2);
+    put(to + 2, (uint32_t)address_bytes, 2);
+    put(to + 4, fi_version(), 4);
+    put(to + 8, ofi->info->addr_format, 4);
+    put(to + 12, ofi->info->ep_attr->protocol, 4);
+    put(to + 16, ofi->info->ep_attr->protocol_version, 4);
+    *bytes = BLOB_HEAD_BYTES + address_bytes;
+    return 0;
+}
+
+/* ---- Theirs --------------------------------------------------------------------------------- */
+
+/* Sockets below libfabric: what they say to each other changed between versions without notice. */
+static bool needs_same_version(const struct haul_ofi *ofi)
+{
+    return !strcmp(ofi->kind, "tcp") || !strcmp(ofi->kind, "net");
+}
+
+static int check_blob(struct haul_ofi *ofi, const uint8_t *blob, size_t bytes)
+{
+    uint8_t own[HAUL_RMA_ADDRESS_MAX];
+    size_t own_bytes = sizeof own;
+    if (bytes < BLOB_HEAD_BYTES || get(blob, 2) != BLOB_VERSION ||
+        bytes - BLOB_HEAD_BYTES != get(blob + 2, 2))
+        return haul_ofi_host->fail(HAUL_UNSUPPORTED, "its address is not understood");
+    uint32_t version = get(blob + 4, 4);
+    if (needs_same_version(ofi) && version != fi_version())
+        return haul_ofi_host->fail(HAUL_UNSUPPORTED,
+                                   "the peer has libfabric %u.%u, this side %u.%u: %s of different "
+                                   "versions do not talk",
+                                   FI_MAJOR(version), FI_MINOR(version), FI_MAJOR(fi_version()),
+                                   FI_MINOR(fi_version()), ofi->kind);
+    if (get(blob + 8, 4) != ofi->info->addr_format ||
+        get(blob + 12, 4) != ofi->info->ep_attr->protocol ||
+        get(blob + 16, 4) != ofi->info->ep_attr->protocol_version)
+        return haul_ofi_host->fail(HAUL_UNSUPPORTED,
+                                   "the peer's addresses or protocol are of another kind");
+    /* libfabric reads as many bytes as an address of this format has. */
+    bool text = ofi->info->addr_format == FI_ADDR_STR;
+    sa_family_t family;
+    memcpy(&family, blob + BLOB_HEAD_BYTES, sizeof family); /* (blob has HAUL_RMA_ADDRESS_MAX) */
+    if (ofi->info->addr_format == FI_SOCKADDR_IN && family != AF_INET)
+        return haul_ofi_host->fail(HAUL_UNSUPPORTED, "the peer's address is of another family");
+    if (!text && (fi_getname(&ofi->exporter.endpoint->fid, own, &own_bytes) ||
+                  own_bytes != bytes - BLOB_HEAD_BYTES))
+        return haul_ofi_host->fail(HAUL_UNSUPPORTED, "the peer's address is of another length");
+    if (text && (bytes == BLOB_HEAD_BYTES || blob[bytes - 1] != '\0'))
+        return haul_ofi_host->fail(HAUL_UNSUPPORTED, "the peer's address has no end");
+    return 0;
+}
+
+/* The entry of an address, with a reference for the caller. Errors: HAUL_NO_MEMORY,
+ * HAUL_UNSUPPORTED. */
+static int take_address(struct haul_ofi *ofi, const uint8_t *name, size_t bytes,
+                        struct haul_ofi_address **result)
+{
+    struct haul_ofi_address *address;
+    LIST_FOREACH(address, &ofi->known, node)
+    {
+        if (address->bytes != bytes || memcmp(address->name, name, bytes) != 0)
+            continue;
+        address->references++;
+        *result = address;
+        return 0;
+    }
+    address = calloc(1, sizeof *address + bytes);
+    if (!address)
+        return haul_ofi_host->fail(HAUL_NO_MEMORY, "no memory for a peer");
+    address->references = 1;
+    address->bytes = bytes;
+    memcpy(address->name, name, bytes);
+    if (fi_av_insert(ofi->addresses, address->name, 1, &address->number, 0, NULL) != 1) {
+        free(address);
+        return haul_ofi_host->fail(HAUL_UNSUPPORTED, "ofi:%s does not take the peer's address",
+                                   ofi->kind);
+    }
+    LIST_INSERT_HEAD(&ofi->known, address, node);
+    *result = address;
+    return 0;
+}
+
+static void give_address(struct haul_ofi *ofi, struct haul_ofi_address *address)
+{
+    if (--address->references > 0)
+        return;
+    fi_av_remove(ofi->addresses, &address->number, 1, 0);
+    LIST_REMOVE(address, node);
+    free(address);
+}
+
+int haul_ofi_attach(void *rma, const void *blob, size_t bytes, struct haul_link *link,
+                    void **result)
+{
+    (void)link; /* all that is needed is in the blob */
+    struct haul_ofi *ofi = rma;
+    int err = check_blob(ofi, blob, bytes);
+    if (err)
+        return err;
+    struct haul_ofi_peer *peer = calloc(1, sizeof *peer);
+    if (!peer)
+        return haul_ofi_host->fail(HAUL_NO_MEMORY, "no memory for a peer");
+    peer->ofi = ofi;
+    err = take_address(ofi, (const uint8_t *)blob + BLOB_HEAD_BYTES, bytes - BLOB_HEAD_BYTES,
+                       &peer->address);
+    if (err) {
+        free(peer);
+        return err;
+    }
+    ofi->peers++;
+    haul_ofi_expect(ofi);
+    *result = peer;
+    return 0;
+}
+
+void haul_ofi_detach(void *handle)
+{
+    struct haul_ofi_peer *peer = handle;
+    peer->ofi->peers--;
+    give_address(peer->ofi, peer->address);
+    free(peer);
+}

@@ -1,0 +1,129 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Registered memory and the ways to it.
+ *
+ * Offered memory can be read by whoever has its key, and by nothing else than reads. Where the
+ * application chooses keys (no FI_MR_PROV_KEY) the key is the only secret: random bits, as many as
+ * the provider takes. Memory that reads land in is registered only where libfabric asks for it
+ * (FI_MR_LOCAL). */
+#include "ofi.h"
+
+#include <stdlib.h>
+#include <sys/random.h>
+
+enum { WAY_BYTES = 24, KEY_TRIES = 16 };
+
+static void put_u64(uint8_t *to, uint64_t value)
+{
+    for (int i = 0; i < 8; i++)
+        to[i] = (uint8_t)(value >> 8 * i);
+}
+
+static uint64_t get_u64(const uint8_t *from)
+{
+    uint64_t value = 0;
+    for (int i = 7; i >= 0; i--)
+        value = value << 8 | from[i];
+    return value;
+}
+
+/* A key that is hard to guess, of as many bits as the provider takes. */
+static uint64_t random_key(const struct haul_ofi *ofi)
+{
+    size_t bytes = ofi->info->domain_attr->mr_key_size;
+    uint64_t key = 0;
+    if (getrandom(&key, sizeof key, 0) != (ssize_t)sizeof key)
+        return 0;
+    return bytes < sizeof key ? key & ((UINT64_C(1) << 8 * bytes) - 1) : key;
+}
+
+static bool has_mode(const struct haul_ofi *ofi, int mode)
+{
+    return ofi->info->domain_attr->mr_mode & mode;
+}
+
+/* Registers with a key that no other region has. Returns libfabric's error. */
+static int register_memory(struct haul_ofi *ofi, struct haul_ofi_region *region, uint64_t access)
+{
+    int err = -FI_ENOKEY;
+    for (int tries = 0; err == -FI_ENOKEY && tries < KEY_TRIES; tries++)
+        err = fi_mr_reg(ofi->domain, region->base, region->bytes, access, 0, random_key(ofi), 0,
+                        &region->mr, NULL);
+    if (err || !has_mode(ofi, FI_MR_ENDPOINT))
+        return err;
+    struct fid_ep *endpoint =
+        access & FI_REMOTE_READ ? ofi->exporter.endpoint : ofi->reader.endpoint;
+    err = fi_mr_bind(region->mr, &endpoint->fid, 0);
+    if (!err)
+        err = fi_mr_enable(region->mr);
+    if (err)
+        fi_close(&region->mr->fid);
+    return err;
+}
+
+static int registration_failed(const struct haul_ofi *ofi, size_t bytes, int error)
+{
+    if (error == -FI_ENOMEM)
+        return haul_ofi_host->fail(
+            HAUL_NO_MEMORY,
+            "%zu KiB could not be registered with ofi:%s: the limit of locked memory (ulimit -l) "
+            "is probably too low; raise memlock in /etc/security/limits.conf",
+            bytes >> 10, ofi->kind);
+    return haul_ofi_host->fail(HAUL_SYSTEM, "%zu KiB could not be registered with ofi:%s: %s",
+                               bytes >> 10, ofi->kind, haul_ofi_error(error));
+}
+
+int haul_ofi_reg(void *rma, void *base, size_t bytes, unsigned access, void **result)
+{
+    struct haul_ofi *ofi = rma;
+    uint64_t flags = 0;
+    struct haul_ofi_region *region = calloc(1, sizeof *region);
+    if (!region)
+        return haul_ofi_host->fail(HAUL_NO_MEMORY, "no memory to register memory");
+    *region = (struct haul_ofi_region){.ofi = ofi, .base = base, .bytes = bytes};
+    if (access & HAUL_RMA_OFFER)
+        flags |= FI_REMOTE_READ;
+    if (access & HAUL_RMA_LAND && has_mode(ofi, FI_MR_LOCAL))
+        flags |= FI_READ;
+    int err = flags ? register_memory(ofi, region, flags) : 0;
+    if (err) {
+        free(region);
+        return registration_failed(ofi, bytes, err);
+    }
+    *result = region;
+    return 0;
+}
+
+void haul_ofi_dereg(void *handle)
+{
+    struct haul_ofi_region *region = handle;
+    int err = region->mr ? fi_close(&region->mr->fid) : 0;
+    if (err)
+        haul_ofi_host->log(HAUL_LOG_ERROR, "ofi:%s: memory could not be deregistered: %s",
+                           region->ofi->kind, haul_ofi_error(err));
+    free(region);
+}
+
+/* The way is what fi_read() takes: where the bytes begin, as the provider counts, their key, and
+ * how many there are. */
+int haul_ofi_offer(void *handle, const void *start, size_t bytes, uint8_t *way, size_t *way_bytes)
+{
+    const struct haul_ofi_region *region = handle;
+    uint64_t offset = (uint64_t)((const uint8_t *)start - region->base);
+    uint64_t base = has_mode(region->ofi, FI_MR_VIRT_ADDR) ? (uintptr_t)region->base : 0;
+    if (!region->mr || *way_bytes < WAY_BYTES)
+        return haul_ofi_host->fail(HAUL_INVALID, "this memory was not registered to be offered");
+    put_u64(way, base + offset);
+    put_u64(way + 8, fi_mr_key(region->mr));
+    put_u64(way + 16, bytes);
+    *way_bytes = WAY_BYTES;
+    return 0;
+}
+
+int haul_ofi_way_parse(const uint8_t *way, size_t way_bytes, struct haul_ofi_way *parsed)
+{
+    if (way_bytes != WAY_BYTES)
+        return haul_ofi_host->fail(HAUL_PROTOCOL, "the peer's way has %zu bytes, ofi's have %d",
+                                   way_bytes, WAY_BYTES);
+    *parsed = (struct haul_ofi_way){get_u64(way), get_u64(way + 8), get_u64(way + 16)};
+    return 0;
+}
