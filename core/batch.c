@@ -205,7 +205,8 @@ int haul_batch_wait(struct haul_batch *batch, int64_t timeout_ns)
         err = HAUL_CLOSED;
     unpost(batch);
     if (err)
-        haul_fail(err, "%zu of %zu rows were filled", batch->filled, batch->destination.rows);
+        haul_fail(err, "%s: %zu of %zu rows were filled", haul_error_sentence(err), batch->filled,
+                  batch->destination.rows);
     haul_engine_leave(engine);
     return err;
 }
