@@ -139,6 +139,17 @@ static PyObject *batch_reply(PyObject *object, PyObject *args, PyObject *keyword
     return result;
 }
 
+static PyObject *batch_filled(PyObject *object, void *none)
+{
+    (void)none;
+    return PyLong_FromSize_t(haul_batch_rows(((struct batch *)object)->batch));
+}
+
+static PyGetSetDef batch_properties[] = {
+    {"filled", batch_filled, NULL, "Rows that are whole, after wait().", NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
 static PyMethodDef batch_methods[] = {
     {"post", batch_post, METH_O, NULL},     {"wait", batch_wait, METH_VARARGS, NULL},
     {"array", batch_array, METH_O, NULL},   {"peer", batch_peer, METH_O, NULL},
@@ -152,4 +163,5 @@ PyTypeObject batch_type = {
     .tp_new = batch_new,
     .tp_dealloc = batch_dealloc,
     .tp_methods = batch_methods,
+    .tp_getset = batch_properties,
 };

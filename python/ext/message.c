@@ -30,7 +30,7 @@ PyTypeObject hold_type = {
 struct message {
     struct handle handle;
     struct hold *hold; /* NULL: released */
-    PyObject *named;   /* the arrays that it was received into, or NULL */
+    PyObject *named;   /* dict of our own: the arrays that it was received into, or NULL */
     PyObject *copies;  /* by key: of shared arrays, where writable ones are wanted; or NULL */
     bool writable;
 };
@@ -50,8 +50,9 @@ PyObject *message_make(struct context *context, struct haul_message *message, bo
         return NULL;
     }
     self->hold = hold;
-    self->named = Py_XNewRef(named);
     self->writable = writable;
+    if (named && (!(self->named = PyDict_New()) || PyDict_Update(self->named, named)))
+        Py_CLEAR(self);
     return (PyObject *)self;
 }
 
@@ -75,37 +76,66 @@ static struct haul_message *get(PyObject *object)
     return NULL;
 }
 
-/* A writable array of a message whose memory its sender may still see: a copy, always the same. */
-static PyObject *copy_once(struct message *self, PyObject *key, const struct haul_array *array)
+/* What a message needs while Python may run: another thread may release it meanwhile. */
+struct grip {
+    struct hold *hold;
+    PyObject *named, *copies;
+};
+
+static bool take_grip(PyObject *object, struct grip *grip)
 {
-    if (!self->copies && !(self->copies = PyDict_New()))
-        return NULL;
-    PyObject *copy = PyDict_GetItemWithError(self->copies, key);
+    struct message *self = (struct message *)object;
+    if (!get(object) || (!self->copies && !(self->copies = PyDict_New())))
+        return false;
+    *grip = (struct grip){(struct hold *)Py_NewRef(self->hold), Py_XNewRef(self->named),
+                          Py_NewRef(self->copies)};
+    return true;
+}
+
+static void let_go(struct grip *grip)
+{
+    Py_DECREF(grip->hold);
+    Py_XDECREF(grip->named);
+    Py_DECREF(grip->copies);
+}
+
+/* A writable array of a message whose memory its sender may still see: a copy, always the same. */
+static PyObject *copy_once(PyObject *copies, PyObject *key, const struct haul_array *array)
+{
+    PyObject *copy = PyDict_GetItemWithError(copies, key);
     if (copy || PyErr_Occurred())
         return Py_XNewRef(copy);
     copy = array_copy(array);
-    if (copy && PyDict_SetItem(self->copies, key, copy))
+    if (copy && PyDict_SetItem(copies, key, copy))
         Py_CLEAR(copy);
     return copy;
 }
 
-static PyObject *message_subscript(PyObject *object, PyObject *key)
+static PyObject *array_of(const struct grip *grip, PyObject *key, bool writable)
 {
-    struct message *self = (struct message *)object;
-    struct haul_message *message = get(object);
-    const char *name = message && PyUnicode_Check(key) ? PyUnicode_AsUTF8(key) : NULL;
-    const struct haul_array *array = name ? haul_message_find(message, name) : NULL;
-    if (!message || PyErr_Occurred())
+    const char *name = PyUnicode_Check(key) ? PyUnicode_AsUTF8(key) : NULL;
+    const struct haul_array *array = name ? haul_message_find(grip->hold->message, name) : NULL;
+    if (PyErr_Occurred())
         return NULL;
     if (!array) {
         PyErr_SetObject(PyExc_KeyError, key);
         return NULL;
     }
-    if (self->named)
-        return PyObject_GetItem(self->named, key);
-    if (self->writable && array->flags & HAUL_SHARED)
-        return copy_once(self, key, array);
-    return array_view(array, (PyObject *)self->hold, self->writable);
+    if (grip->named)
+        return PyObject_GetItem(grip->named, key);
+    if (writable && array->flags & HAUL_SHARED)
+        return copy_once(grip->copies, key, array);
+    return array_view(array, (PyObject *)grip->hold, writable);
+}
+
+static PyObject *message_subscript(PyObject *object, PyObject *key)
+{
+    struct grip grip;
+    if (!take_grip(object, &grip))
+        return NULL;
+    PyObject *array = array_of(&grip, key, ((struct message *)object)->writable);
+    let_go(&grip);
+    return array;
 }
 
 static Py_ssize_t message_length(PyObject *object)
@@ -186,9 +216,12 @@ static PyObject *message_get(PyObject *object, PyObject *args)
 
 static PyObject *message_copy(PyObject *object, PyObject *none)
 {
-    struct haul_message *message = get(object);
-    PyObject *dict = message ? PyDict_New() : NULL;
+    struct grip grip;
     (void)none;
+    if (!take_grip(object, &grip))
+        return NULL;
+    struct haul_message *message = grip.hold->message;
+    PyObject *dict = PyDict_New();
     for (size_t i = 0; dict && i < haul_message_count(message); i++) {
         const struct haul_array *array = haul_message_at(message, i);
         PyObject *copy = array_copy(array);
@@ -196,6 +229,7 @@ static PyObject *message_copy(PyObject *object, PyObject *none)
             Py_CLEAR(dict);
         Py_XDECREF(copy);
     }
+    let_go(&grip);
     return dict;
 }
 

@@ -2,6 +2,8 @@
 """asyncio: descriptors in the event loop, nothing polled, nothing left."""
 
 import asyncio
+import gc
+import selectors
 import threading
 import time
 
@@ -150,5 +152,57 @@ def test_errors(pair):
             await call
         with pytest.raises(TypeError):
             await pair.peer.acall({"x": object()})
+
+    run(main())
+
+
+def test_two_tasks_await_one_op(pair):
+    async def main():
+        op = pair.peer.send_async({"x": np.zeros(1_000_000)})
+        tasks = [asyncio.create_task(_aio.wait_op(op, WAIT)) for _ in range(2)]
+        await turn()
+        await pair.server.arecv(WAIT)
+        assert await asyncio.gather(*tasks) == [None, None]
+
+    run(main())
+
+
+def test_a_loop_that_is_closed_with_awaits_disturbs_no_other(pair):
+    closed = asyncio.new_event_loop()
+    pending = closed.create_task(pair.peer.acall({"x": 1}))
+    pending._log_destroy_pending = False
+    closed.run_until_complete(turn())
+    first = pair.server.recv(WAIT)
+    closed.close()
+
+    async def main():
+        call = asyncio.create_task(pair.peer.acall({"y": 1}, timeout=WAIT))
+        await turn()
+        second = await pair.server.arecv(WAIT)
+        first.reply({"a": 1})
+        second.reply({"b": 2})
+        assert list(await call) == ["b"]
+
+    asyncio.run(asyncio.wait_for(main(), WAIT))
+    del pending, closed
+    gc.collect()
+    assert not any(ops.waiting or ops.loops for ops in _aio._ops.values())
+
+
+def test_a_cancelled_receive_leaves_the_message_to_the_next(pair):
+    async def main():
+        loop = asyncio.get_running_loop()
+        receiving = asyncio.create_task(pair.server.arecv())
+        await turn()
+        call = pair.peer.call_async({"x": 1})
+        with selectors.DefaultSelector() as selector:  # the message is there, the loop has not looked
+            selector.register(pair.server._fd(), selectors.EVENT_READ)
+            assert selector.select(WAIT)
+        loop.call_later(0, receiving.cancel)  # in the turn that wakes it
+        with pytest.raises(asyncio.CancelledError):
+            await receiving
+        message = await pair.server.arecv(WAIT)
+        await message.areply({})
+        await _aio.wait_op(call, WAIT)
 
     run(main())

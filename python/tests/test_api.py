@@ -187,3 +187,22 @@ def test_import_is_light():
         print(threading.active_count(), "asyncio" in sys.modules)
         """)
     assert run.stdout == "1 False\n", run.stderr
+
+
+def test_threads_share_the_default_context():
+    done = run_python(
+        """
+        import haul, sys, threading
+        sys.setswitchinterval(1e-6)
+        start, found = threading.Barrier(8), set()
+        def find():
+            start.wait()
+            found.add(haul.context())
+        threads = [threading.Thread(target=find) for _ in range(8)]
+        for thread in threads: thread.start()
+        for thread in threads: thread.join()
+        assert len(found) == 1
+        """,
+        HAUL_PROVIDER="tcp",
+    )
+    assert done.returncode == 0, done.stderr

@@ -3,6 +3,8 @@
 
 import collections.abc
 import gc
+import sys
+import threading
 import weakref
 
 import numpy as np
@@ -35,6 +37,51 @@ def test_a_message_outlives_its_server_and_context(provider):
         message.reply({"x": 1})
     assert not message.peer.connected
     message.release()
+
+
+def test_named_arrays_stay_with_their_message(pair):
+    arrays = {"x": np.zeros(100_000)}
+    op = pair.peer.send_async({"x": np.ones(100_000)})
+    message = pair.server.recv_into(arrays, timeout=WAIT)
+    op.result(WAIT)
+    arrays["x"] = np.zeros(3)
+    arrays["more"] = np.zeros(3)
+    gc.collect()
+    assert list(message) == ["x"] and message["x"].all() and message.copy()["x"].all()
+
+
+def test_released_while_others_look_at_it(pair):
+    """Each of them has the message whole, or hears that it was released."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    wrong = []
+
+    def look(message, start):
+        start.wait()
+        for read in (lambda: message["s"], lambda: message.copy()["s"]):
+            try:
+                array = read()
+            except ValueError:  # released
+                continue
+            if array.shape != (5,) or array.tobytes() != bytes(array.nbytes):
+                wrong.append(array)
+
+    try:
+        for number in range(100):
+            # A dtype that is parsed anew, in Python.
+            dtype = np.dtype([(f"f{number}_{i}", "<f4") for i in range(60)])
+            message = pair.carry({"s": np.zeros(5, dtype)})
+            start = threading.Barrier(3)
+            threads = [threading.Thread(target=look, args=(message, start)) for _ in range(2)]
+            for thread in threads:
+                thread.start()
+            start.wait()
+            message.release()
+            for thread in threads:
+                thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+    assert not wrong
 
 
 def test_received_arrays_are_read_only(pair):

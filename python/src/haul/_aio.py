@@ -30,17 +30,19 @@ class _Ops:
     def __init__(self, context: _haul.Context):
         self.context = weakref.ref(context)
         self.fd = context._ops_fd()
-        self.waiting: dict[Op, tuple[AbstractEventLoop, Future[None]]] = {}
+        self.waiting: dict[Future[None], tuple[AbstractEventLoop, Op]] = {}
         self.loops: collections.Counter[AbstractEventLoop] = collections.Counter()
 
     def add(self, op: Op) -> Future[None]:
         loop = asyncio.get_running_loop()
         future: Future[None] = loop.create_future()
         op._set_awaited(True)
-        self.waiting[op] = loop, future
+        self.waiting[future] = loop, op
         self.loops[loop] += 1
         if self.loops[loop] == 1:
             loop.add_reader(self.fd, self.ready)
+        if op.done():  # before anybody could see that it is awaited
+            _wake(future)
         return future
 
     def ready(self) -> None:
@@ -48,19 +50,29 @@ class _Ops:
         assert context  # the ops that are awaited keep it
         context._collect()
         here = asyncio.get_running_loop()
-        for op, (loop, future) in list(self.waiting.items()):
-            if op.done() and loop is here:
+        for future, (loop, op) in list(self.waiting.items()):
+            if loop.is_closed():  # with awaits that nobody will resume
+                if self.remove(future):
+                    op.cancel()
+            elif op.done() and loop is here:
                 _wake(future)
             elif op.done():
                 loop.call_soon_threadsafe(_wake, future)
 
-    def remove(self, op: Op) -> None:
-        loop, _ = self.waiting.pop(op)
-        op._set_awaited(False)
+    def remove(self, future: Future[None]) -> bool:
+        """Returns whether nobody else awaits the op."""
+        if future not in self.waiting:  # its loop was closed
+            return False
+        loop, op = self.waiting.pop(future)
+        last = all(other is not op for _, other in self.waiting.values())
+        if last:
+            op._set_awaited(False)
         self.loops[loop] -= 1
         if not self.loops[loop]:
             del self.loops[loop]
-            loop.remove_reader(self.fd)
+            if not loop.is_closed():
+                loop.remove_reader(self.fd)
+        return last
 
 
 def _wake(future: Future[None]) -> None:
@@ -69,42 +81,33 @@ def _wake(future: Future[None]) -> None:
 
 
 class _Messages:
-    """Who awaits the next message of a server or peer, first come first served."""
+    """Who awaits the next message of a server or peer. The first of them is woken and takes it: one that
+    is cancelled meanwhile leaves it to the next."""
 
     def __init__(self, loop: AbstractEventLoop, source: Source):
         self.loop, self.source = loop, source
         self.fd = source._fd()
-        self.waiting: collections.deque[Future[_haul.Message]] = collections.deque()
+        self.waiting: collections.deque[Future[None]] = collections.deque()
 
-    def add(self) -> Future[_haul.Message]:
-        future: Future[_haul.Message] = self.loop.create_future()
+    def add(self) -> Future[None]:
+        future: Future[None] = self.loop.create_future()
         if not self.waiting:
             self.loop.add_reader(self.fd, self.ready)
         self.waiting.append(future)
         return future
 
     def ready(self) -> None:
-        while self.waiting:
-            future = self.waiting[0]
+        for future in self.waiting:
             if not future.done():
-                try:
-                    future.set_result(self.source.recv(0))
-                except _haul.Timeout:
-                    return
-                except Exception as error:
-                    future.set_exception(error)
-            self.waiting.popleft()
-        self.stop()
+                future.set_result(None)
+                return
 
-    def discard(self, future: Future[_haul.Message]) -> None:
-        if future in self.waiting:
-            self.waiting.remove(future)
-            if not self.waiting:
-                self.stop()
-
-    def stop(self) -> None:
-        self.loop.remove_reader(self.fd)
-        _messages.get(self.loop, {}).pop(self.source, None)  # (a loop that is dropped has no entry)
+    def discard(self, future: Future[None]) -> None:
+        self.waiting.remove(future)
+        if not self.waiting:
+            if not self.loop.is_closed():
+                self.loop.remove_reader(self.fd)
+            _messages.get(self.loop, {}).pop(self.source, None)  # (a dropped loop has no entry)
 
 
 async def _within(future: Awaitable[T], timeout: float | None) -> T:
@@ -123,8 +126,7 @@ async def wait_op(op: _haul.Op[T], timeout: float | None = None) -> T:
         try:
             await _within(future, timeout)
         finally:
-            ops.remove(op)
-            if not op.done():
+            if ops.remove(future) and not op.done():
                 op.cancel()
     return op.result(0)
 
@@ -149,18 +151,20 @@ async def reply(
 
 async def recv(source: Source, timeout: float | None = None) -> _haul.Message:
     """The next message of a server or peer."""
-    try:
-        return source.recv(0)
-    except _haul.Timeout:
-        pass
     loop = asyncio.get_running_loop()
-    sources = _messages.setdefault(loop, {})
-    messages = sources.get(source) or sources.setdefault(source, _Messages(loop, source))
-    future = messages.add()
-    try:
-        return await _within(future, timeout)
-    finally:
-        messages.discard(future)
+    end = None if timeout is None else loop.time() + timeout
+    while True:
+        try:
+            return source.recv(0)
+        except _haul.Timeout:
+            pass
+        sources = _messages.setdefault(loop, {})
+        messages = sources.get(source) or sources.setdefault(source, _Messages(loop, source))
+        future = messages.add()
+        try:
+            await _within(future, None if end is None else end - loop.time())
+        finally:
+            messages.discard(future)
 
 
 async def next_message(source: Source) -> _haul.Message:

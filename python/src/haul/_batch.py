@@ -47,10 +47,12 @@ class Batch(Mapping[str, Array]):
 
     def wait(self, timeout: float | None = None) -> int:
         """Waits until all rows are filled. Returns their number: fewer when the time has run out."""
+        batch = self._posted()
         try:
-            self.filled = self._posted().wait(timeout)
+            batch.wait(timeout)
         finally:
             self._is_posted = False
+            self.filled = batch.filled  # also when Ctrl-C has ended it
         return self.filled
 
     def fill(self, server: _haul.Server, timeout: float | None = None) -> int:

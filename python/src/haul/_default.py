@@ -5,6 +5,7 @@ fork() and when a cell of a notebook runs again."""
 import atexit
 import os
 import sys
+import threading
 import weakref
 
 from numpy.typing import DTypeLike
@@ -16,6 +17,7 @@ from .typing import Array, Setting
 _contexts: weakref.WeakSet[Context] = weakref.WeakSet()
 _servers: weakref.WeakValueDictionary[str, Server] = weakref.WeakValueDictionary()  # as addressed
 _default: Context | None = None
+_lock = threading.Lock()  # of _default
 
 
 def new_context(settings: dict[str, Setting]) -> Context:
@@ -28,9 +30,10 @@ def new_context(settings: dict[str, Setting]) -> Context:
 def context() -> Context:
     """The context that listen(), connect() and empty() use when they are given no settings."""
     global _default
-    if _default is None:
-        _default = new_context({})
-    return _default
+    with _lock:
+        if _default is None:
+            _default = new_context({})
+        return _default
 
 
 def _chosen(given: Context | None, settings: dict[str, Setting]) -> Context:
@@ -46,7 +49,7 @@ def listen(
 
     Received arrays are read-only, and with writable=True writable. Settings, as provider="zmq", give the
     server a context of its own."""
-    if _is_interactive():
+    if _is_interactive() and not address.endswith(":0"):
         previous = _servers.pop(address, None)
         if previous is not None:
             previous.close()  # the cell runs again
@@ -96,8 +99,9 @@ def _close_all() -> None:
 
 def _forget() -> None:
     """In a child of fork(): what the parent made stays its own."""
-    global _default
+    global _default, _lock
     _default = None
+    _lock = threading.Lock()
     _contexts.clear()
     _servers.clear()
     _log.forget()
