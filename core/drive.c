@@ -254,7 +254,7 @@ static int pass(struct haul_drive *drive, uint64_t turn, uint64_t timeout_ns)
  * now and then: in between progress() looks where the next one is likely, which costs less. */
 static int look(struct haul_drive *drive, uint64_t turn)
 {
-    if (drive->crowd > 1 || ++drive->quick_passes >= QUICK_PASSES)
+    if (!drive->looks || drive->crowd > 1 || ++drive->quick_passes >= QUICK_PASSES)
         return pass(drive, turn, 0);
     drive->now_ns = haul_now_ns();
     bool worked = finish_pass(drive);

@@ -47,6 +47,7 @@ struct haul_drive {
     atomic_bool thread_stop;
     int thread_fd; /* eventfd */
 
+    bool looks;            /* progress() finds most of what comes next, see look() */
     int crowd;             /* descriptors that were ready when asked last */
     unsigned quick_passes; /* since then */
 

@@ -297,6 +297,8 @@ int haul_engine_create(struct haul_options *options, struct haul_engine **engine
             err = haul_options_check_names(made->options);
         if (!err)
             err = open_pools(made);
+        made->drive.looks =
+            !err && made->transports[0].provider->channel->flags & HAUL_CHANNEL_LOOKS;
         haul_options_warn_environment(made->options);
         haul_drive_leave(&made->drive);
         register_engine(made);

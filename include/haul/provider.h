@@ -145,6 +145,10 @@ enum {
     HAUL_CHANNEL_PARTS = 1,
     /* Clients that do not speak haul's handshake may send bare messages and get bare replies. */
     HAUL_CHANNEL_PLAIN = 2,
+    /* progress() looks where the next event is likely, so that a driver that spins asks the
+     * descriptors only now and then. Not for channels with threads of their own, which need the
+     * CPU: a spin without system calls would take it from them. */
+    HAUL_CHANNEL_LOOKS = 4,
 };
 
 /* What recall() could do. */

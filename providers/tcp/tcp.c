@@ -132,6 +132,7 @@ static void close_channel(void *instance)
 /* ---- The descriptor ------------------------------------------------------------------------- */
 
 static const struct haul_channel_ops channel_ops = {
+    .flags = HAUL_CHANNEL_LOOKS,
     .open = open_channel,
     .close = close_channel,
     .resolve = haul_tcp_resolve,
