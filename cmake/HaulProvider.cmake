@@ -28,6 +28,27 @@ function(haul_add_plugin name)
     set_property(GLOBAL APPEND PROPERTY HAUL_PLUGINS ${name})
 endfunction()
 
+# haul_add_optional_plugin(<name> <option> <module> <package>)
+# The plugin of a library that pkg-config knows as <module>. <option> is AUTO (built if it is found),
+# ON (it must be) or OFF. Left out, it says so.
+function(haul_add_optional_plugin name option module package)
+    if(NOT option)
+        message(STATUS "provider ${name}: not built (it is OFF)")
+        return()
+    endif()
+    string(TOUPPER ${name} prefix)
+    if(option STREQUAL "AUTO")
+        pkg_check_modules(${prefix} IMPORTED_TARGET ${module})
+    else()
+        pkg_check_modules(${prefix} REQUIRED IMPORTED_TARGET ${module})
+    endif()
+    if(NOT ${prefix}_FOUND)
+        message(STATUS "provider ${name}: not built: ${module} was not found (Debian: ${package})")
+        return()
+    endif()
+    haul_add_plugin(${name} LIBRARIES PkgConfig::${prefix} Threads::Threads)
+endfunction()
+
 # haul_add_builtin(<name>)
 # Builds the folder's *.c into the library itself; its entry is haul_<name>_entry.
 function(haul_add_builtin name)

@@ -294,7 +294,7 @@ static void resolve(struct haul_options *options)
 
 static int append_core_field(struct haul_options *options, const struct field *field)
 {
-    struct setting *setting;
+    struct setting *setting = NULL;
     int err = append(options, field->name, &setting);
     if (err)
         return err;
@@ -407,7 +407,7 @@ const char *haul_options_get(const struct haul_options *options, const char *nam
 
 static int append_copy(struct haul_options *options, const struct setting *from)
 {
-    struct setting *setting;
+    struct setting *setting = NULL;
     int err = append(options, from->name, &setting);
     if (err)
         return err;

@@ -126,13 +126,6 @@ void haul_close(struct haul_context *context)
         haul_engine_release(engine);
 }
 
-static int level_fd(struct haul_engine *engine, struct haul_level *level)
-{
-    int fd = haul_level_fd(level, false);
-    haul_engine_changed(engine); /* settled() raises it */
-    return fd;
-}
-
 static void watch_inboxes(struct haul_engine *engine)
 {
     engine->any_level_asked = true;
@@ -142,27 +135,28 @@ static void watch_inboxes(struct haul_engine *engine)
     haul_inbox_watched(&HAUL_CONTAINER_OF(peer, struct haul_peer, node)->inbox);
 }
 
-int haul_context_fd(struct haul_context *context)
+static int level_fd(struct haul_context *context, struct haul_level *level)
 {
     struct haul_engine *engine = context->engine;
     int fd = haul_context_enter(context);
     if (fd)
         return fd;
-    fd = level_fd(engine, &engine->any_level);
-    watch_inboxes(engine);
+    fd = haul_level_fd(level, false);
+    if (level == &engine->any_level)
+        watch_inboxes(engine);
+    haul_engine_changed(engine); /* settled() raises it */
     haul_engine_leave(engine);
     return fd;
 }
 
+int haul_context_fd(struct haul_context *context)
+{
+    return level_fd(context, &context->engine->any_level);
+}
+
 int haul_context_ops_fd(struct haul_context *context)
 {
-    struct haul_engine *engine = context->engine;
-    int fd = haul_context_enter(context);
-    if (fd)
-        return fd;
-    fd = level_fd(engine, &engine->ops_level);
-    haul_engine_leave(engine);
-    return fd;
+    return level_fd(context, &context->engine->ops_level);
 }
 
 void haul_context_interrupt(struct haul_context *context, bool (*interrupted)(void *arg), void *arg)

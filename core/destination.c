@@ -244,7 +244,7 @@ static void forget_stream(struct haul_message *message)
     if (link->receiving == message && link->receiving_stream)
         link->receiving = NULL;
     message->stream_received = 0;
-    haul_fetch_forget_reads(message);
+    haul_reads_forget(message);
     message->reads_failed = false; /* they were fenced, which is no fault of the path */
     haul_message_set_state(message, HAUL_MESSAGE_PLACING);
 }

@@ -269,6 +269,16 @@ static void init_lists(struct haul_engine *engine)
         haul_list_init(lists[i]);
 }
 
+/* Who shuts down may be asked whether it is interrupted, and shut down again in its answer. */
+static void init_recursive(pthread_mutex_t *mutex)
+{
+    pthread_mutexattr_t attributes;
+    pthread_mutexattr_init(&attributes);
+    pthread_mutexattr_settype(&attributes, PTHREAD_MUTEX_RECURSIVE);
+    pthread_mutex_init(mutex, &attributes);
+    pthread_mutexattr_destroy(&attributes);
+}
+
 int haul_engine_create(struct haul_options *options, struct haul_engine **engine)
 {
     struct haul_engine *made = calloc(1, sizeof *made);
@@ -278,7 +288,7 @@ int haul_engine_create(struct haul_options *options, struct haul_engine **engine
     }
     atomic_init(&made->references, 1);
     made->options = options;
-    pthread_mutex_init(&made->shutdown_lock, NULL);
+    init_recursive(&made->shutdown_lock);
     made->any_level = made->ops_level = haul_level_none();
     made->timer_ns = UINT64_MAX;
     made->fetch_width = 1;
@@ -327,7 +337,7 @@ void haul_engine_release(struct haul_engine *engine)
     while (!haul_list_empty(&engine->free_messages))
         haul_message_destroy(
             HAUL_CONTAINER_OF(haul_list_pop(&engine->free_messages), struct haul_message, node));
-    haul_fetch_free_reads(engine);
+    haul_reads_free(engine);
     haul_level_close(&engine->any_level);
     haul_level_close(&engine->ops_level);
     haul_transports_close(engine); /* not before the last lent frame is back */

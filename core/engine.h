@@ -40,11 +40,12 @@ enum {
     HAUL_READ_STALL_S = 10, /* reads that do not move for this long are fenced */
     HAUL_REDIAL_FIRST_MS = 10,
     HAUL_REDIAL_LAST_MS = 1000,
-    HAUL_RETIRED_LOOK_MS = 100,     /* between two looks at memory that lost peers may look at */
-    HAUL_FETCH_STALL_S = 5,         /* a fetch that does not move for this long gives up its turn */
-    HAUL_FREE_OBJECTS_MAX = 1024,   /* messages and ops that are kept for reuse */
-    HAUL_FREE_BYTES_MAX = 64 << 10, /* ... unless their manifest has more memory than this */
-    HAUL_MANIFESTS_MAX = 32 << 20,  /* bytes of such manifests, of a peer's unreleased messages */
+    HAUL_RETIRED_LOOK_MS = 100,        /* between two looks at memory that lost peers may look at */
+    HAUL_FETCH_STALL_BYTES = 64 << 10, /* a fetch that brings less than this ... */
+    HAUL_FETCH_STALL_S = 5,            /* ... in this time gives up its turn */
+    HAUL_FREE_OBJECTS_MAX = 1024,      /* messages and ops that are kept for reuse */
+    HAUL_FREE_BYTES_MAX = 64 << 10,    /* ... unless their manifest has more memory than this */
+    HAUL_MANIFESTS_MAX = 32 << 20, /* bytes of such manifests, of a peer's unreleased messages */
 };
 
 /* Messages that wait for memory this long are worth a log line. */
@@ -211,7 +212,7 @@ struct haul_link {
     enum haul_link_state state;
     uint64_t since_ns;   /* of the state */
     bool flush;          /* when disconnected: a BYE is on its way */
-    uint64_t nonce;      /* ours, random: peers read it by rma, see fetch.c */
+    uint64_t nonce;      /* ours, random: peers read it by rma, see reads.c */
     uint64_t peer_nonce; /* theirs */
 
     /* Sending */
@@ -341,7 +342,8 @@ struct haul_message {
         uint32_t index;  /* of the array */
         uint64_t offset; /* in it */
     } inline_cursor, stream_cursor;
-    uint64_t fetch_moved_ns; /* when it was started, or bytes of it came on the channel, last */
+    uint64_t fetch_moved_ns; /* when it was started, or has moved by HAUL_FETCH_STALL_BYTES, last */
+    uint64_t fetch_moved;    /* bytes since then */
     bool stalled;            /* its sender let a turn pass: those that did not go first */
     /* What was asked for on the channel: DATA must be of this transfer and go on at fetch_next. */
     uint32_t transfer;
@@ -617,21 +619,36 @@ bool haul_fetch_schedule(struct haul_engine *engine);
 void haul_fetch_end(struct haul_message *message);
 /* Bytes of a fetch arrived. */
 void haul_fetch_received(struct haul_message *message, uint64_t bytes);
-void haul_fetch_read_done(void *cookie, int err);
-/* Of a message that has all its bytes: whether it has to wait for the proof that those read by rma
- * are what was sent. */
-bool haul_fetch_prove(struct haul_message *message);
-/* Its bytes that were read do not count any more. */
-void haul_fetch_forget_reads(struct haul_message *message);
-/* Reads the other side's nonce for the first time; haul_handshake_probed() follows. */
-int haul_fetch_probe(struct haul_link *link, const struct haul_wire_rma *rma);
-void haul_fetch_free_reads(struct haul_engine *engine);
+/* Nothing of its stream counts as received: it waits for a turn again. */
+void haul_fetch_put_back(struct haul_message *message);
 /* Takes the turn from fetches that do not move while others wait. A timer: while they wait it is
  * called again and again. */
 void haul_fetch_watch(struct haul_engine *engine, uint64_t now_ns);
 /* The array at a cursor's place: skips those that are not in the stream or at their end. */
 struct haul_manifest_array *haul_cursor_array(struct haul_manifest *manifest,
                                               struct haul_cursor *cursor, bool offered);
+
+/* ---- reads.c: by rma ---------------------------------------------------------------------------
+ */
+
+/* Whether an array is read by rma. */
+bool haul_reads_array(const struct haul_message *message, const struct haul_manifest_array *item);
+/* Issues what can be issued now, of a message or of all in rotation. Returns whether any was. The
+ * caller of the first holds the message with a read of its own: reads may end inside. */
+bool haul_reads_issue(struct haul_message *message);
+bool haul_reads_issue_more(struct haul_engine *engine);
+/* A read, or such a hold, has ended; with the last one the message goes on, and may be gone. */
+void haul_reads_end(struct haul_message *message);
+/* What providers tell, see read_done() in struct haul_host. */
+void haul_reads_done(void *cookie, int err);
+/* Of a message that has all its bytes: whether it has to wait for the proof that those read by rma
+ * are what was sent. */
+bool haul_reads_prove(struct haul_message *message);
+/* Its bytes that were read do not count any more. */
+void haul_reads_forget(struct haul_message *message);
+/* Reads the other side's nonce for the first time; haul_handshake_probed() follows. */
+int haul_reads_probe(struct haul_link *link, const struct haul_wire_rma *rma);
+void haul_reads_free(struct haul_engine *engine);
 
 /* ---- context.c, server.c
  * ------------------------------------------------------------------------- */

@@ -134,7 +134,7 @@ static void try_rma(struct haul_link *link, const struct haul_wire_hello *hello)
                                                    link, &link->rma_peer);
         if (!err) {
             link->rma = transport;
-            err = haul_fetch_probe(link, rma);
+            err = haul_reads_probe(link, rma);
         }
         if (err) {
             snprintf(peer->why, sizeof peer->why, "%s: %s", transport->name, haul_error_detail());

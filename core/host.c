@@ -134,5 +134,5 @@ const struct haul_host haul_host = {
     .sent = host_sent,
     .writable = host_writable,
     .link_host = host_link_host,
-    .read_done = haul_fetch_read_done,
+    .read_done = haul_reads_done,
 };

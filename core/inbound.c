@@ -170,7 +170,7 @@ void haul_inbound_progress(struct haul_message *message)
                 haul_place_inbox(link->inbox); /* it may have waited for its inline bytes */
             return;
         }
-        if (haul_fetch_prove(message))
+        if (haul_reads_prove(message))
             return;
         haul_fetch_end(message);
         haul_list_remove(&message->place_node);

@@ -60,39 +60,6 @@ static inline bool haul_mul_u64(uint64_t *product, uint64_t value)
     return true;
 }
 
-static inline void haul_put_u16(uint8_t *to, uint16_t value)
-{
-    for (int i = 0; i < 2; i++)
-        to[i] = (uint8_t)(value >> 8 * i);
-}
-
-static inline void haul_put_u32(uint8_t *to, uint32_t value)
-{
-    for (int i = 0; i < 4; i++)
-        to[i] = (uint8_t)(value >> 8 * i);
-}
-
-static inline void haul_put_u64(uint8_t *to, uint64_t value)
-{
-    for (int i = 0; i < 8; i++)
-        to[i] = (uint8_t)(value >> 8 * i);
-}
-
-static inline uint16_t haul_get_u16(const uint8_t *from)
-{
-    return (uint16_t)(from[0] | from[1] << 8);
-}
-
-static inline uint32_t haul_get_u32(const uint8_t *from)
-{
-    return (uint32_t)haul_get_u16(from) | (uint32_t)haul_get_u16(from + 2) << 16;
-}
-
-static inline uint64_t haul_get_u64(const uint8_t *from)
-{
-    return (uint64_t)haul_get_u32(from) | (uint64_t)haul_get_u32(from + 4) << 32;
-}
-
 /* A doubly linked ring with the list as its own sentinel. A node that is in no list links to
  * itself. */
 struct haul_list {

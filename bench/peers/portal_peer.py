@@ -35,7 +35,7 @@ class Server(python_peer.Server):
         self.server.bind("work", meter.note, addr=True)
         with self.server:
             while meter.goes_on():
-                time.sleep(0.01)  # (its own threads do the work)
+                time.sleep(0.01)  # its own threads do the work; a run's end is a time, and no event
 
 
 if __name__ == "__main__":

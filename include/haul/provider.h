@@ -34,6 +34,41 @@ struct haul_link;     /* core's side of a connection */
 struct haul_listener; /* core's side of a listening address */
 struct haul_watch;    /* a descriptor in the context's epoll set */
 
+/* ---- Numbers on the wire: little-endian ------------------------------------------------------ */
+
+static inline void haul_put_u16(uint8_t *to, uint16_t value)
+{
+    for (int i = 0; i < 2; i++)
+        to[i] = (uint8_t)(value >> 8 * i);
+}
+
+static inline void haul_put_u32(uint8_t *to, uint32_t value)
+{
+    for (int i = 0; i < 4; i++)
+        to[i] = (uint8_t)(value >> 8 * i);
+}
+
+static inline void haul_put_u64(uint8_t *to, uint64_t value)
+{
+    for (int i = 0; i < 8; i++)
+        to[i] = (uint8_t)(value >> 8 * i);
+}
+
+static inline uint16_t haul_get_u16(const uint8_t *from)
+{
+    return (uint16_t)(from[0] | from[1] << 8);
+}
+
+static inline uint32_t haul_get_u32(const uint8_t *from)
+{
+    return (uint32_t)haul_get_u16(from) | (uint32_t)haul_get_u16(from + 2) << 16;
+}
+
+static inline uint64_t haul_get_u64(const uint8_t *from)
+{
+    return (uint64_t)haul_get_u32(from) | (uint64_t)haul_get_u32(from + 4) << 32;
+}
+
 /* ---- Frames ---------------------------------------------------------------------------------- */
 
 /* Everything on a channel is a frame: a header (prefix + body; small, made by core) and a payload
@@ -44,16 +79,12 @@ enum { HAUL_PREFIX_BYTES = 16 };
 
 static inline uint32_t haul_prefix_body_bytes(const uint8_t *prefix)
 {
-    return (uint32_t)prefix[4] | (uint32_t)prefix[5] << 8 | (uint32_t)prefix[6] << 16 |
-           (uint32_t)prefix[7] << 24;
+    return haul_get_u32(prefix + 4);
 }
 
 static inline uint64_t haul_prefix_payload_bytes(const uint8_t *prefix)
 {
-    uint64_t bytes = 0;
-    for (int i = 7; i >= 0; i--)
-        bytes = bytes << 8 | prefix[8 + i];
-    return bytes;
+    return haul_get_u64(prefix + 8);
 }
 
 /* ---- Addresses ------------------------------------------------------------------------------- */

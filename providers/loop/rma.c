@@ -90,20 +90,6 @@ static uint64_t min_u64(uint64_t a, uint64_t b)
     return a < b ? a : b;
 }
 
-static void put_u64(uint8_t *to, uint64_t value)
-{
-    for (int i = 0; i < 8; i++)
-        to[i] = (uint8_t)(value >> 8 * i);
-}
-
-static uint64_t get_u64(const uint8_t *from)
-{
-    uint64_t value = 0;
-    for (int i = 7; i >= 0; i--)
-        value = value << 8 | from[i];
-    return value;
-}
-
 /* A random number that is not 0; 0 if the system has none. */
 static uint64_t random_u64(void)
 {
@@ -217,9 +203,9 @@ static int offer(void *handle, const void *start, size_t bytes, uint8_t *way, si
     if (!(region->access & HAUL_RMA_OFFER) || !inside(region, (uintptr_t)start, bytes) ||
         *way_bytes < WAY_BYTES)
         return haul_loop_host->fail(HAUL_INVALID, "this memory was not registered to be offered");
-    put_u64(way, (uintptr_t)start);
-    put_u64(way + 8, region->key);
-    put_u64(way + 16, bytes);
+    haul_put_u64(way, (uintptr_t)start);
+    haul_put_u64(way + 8, region->key);
+    haul_put_u64(way + 16, bytes);
     *way_bytes = WAY_BYTES;
     return 0;
 }
@@ -248,7 +234,7 @@ static int parse_way(const uint8_t *bytes, size_t count, struct way *way)
     if (count != WAY_BYTES)
         return haul_loop_host->fail(HAUL_PROTOCOL, "the peer's way has %zu bytes, loop's have %d",
                                     count, WAY_BYTES);
-    *way = (struct way){get_u64(bytes), get_u64(bytes + 8), get_u64(bytes + 16)};
+    *way = (struct way){haul_get_u64(bytes), haul_get_u64(bytes + 8), haul_get_u64(bytes + 16)};
     return 0;
 }
 
@@ -270,8 +256,8 @@ static int address(void *instance, struct haul_link *link, void *blob, size_t *b
     if (*bytes < BLOB_BYTES)
         return haul_loop_host->fail(HAUL_INVALID, "loop's rma address takes %d bytes", BLOB_BYTES);
     uint8_t *to = blob;
-    put_u64(to, table.nonce); /* does not change after open */
-    put_u64(to + 8, rma->id);
+    haul_put_u64(to, table.nonce); /* does not change after open */
+    haul_put_u64(to + 8, rma->id);
     *bytes = BLOB_BYTES;
     return 0;
 }
@@ -284,13 +270,13 @@ static int attach(void *instance, const void *blob, size_t bytes, struct haul_li
     const uint8_t *from = blob;
     if (check_allowed(rma))
         return HAUL_UNSUPPORTED;
-    if (bytes != BLOB_BYTES || get_u64(from) != table.nonce)
+    if (bytes != BLOB_BYTES || haul_get_u64(from) != table.nonce)
         return haul_loop_host->fail(HAUL_UNSUPPORTED, "loop reads inside one process only");
     struct peer *peer = haul_loop_alloc(&rma->config, sizeof(*peer));
     if (!peer)
         return HAUL_NO_MEMORY;
     peer->rma = rma;
-    peer->owner = get_u64(from + 8);
+    peer->owner = haul_get_u64(from + 8);
     *result = peer;
     return 0;
 }

@@ -12,20 +12,6 @@
 
 enum { BLOB_VERSION = 1, BLOB_HEAD_BYTES = 20 };
 
-static void put(uint8_t *to, uint32_t value, int bytes)
-{
-    for (int i = 0; i < bytes; i++)
-        to[i] = (uint8_t)(value >> 8 * i);
-}
-
-static uint32_t get(const uint8_t *from, int bytes)
-{
-    uint32_t value = 0;
-    for (int i = bytes - 1; i >= 0; i--)
-        value = value << 8 | from[i];
-    return value;
-}
-
 /* ---- Ours ----------------------------------------------------------------------------------- */
 
 /* The exporter listens on all interfaces: names the one that this peer's connection came to. */
@@ -60,12 +46,12 @@ int haul_ofi_describe(void *rma, struct haul_link *link, void *blob, size_t *byt
         memcpy(to + BLOB_HEAD_BYTES, &address, sizeof address);
     }
     haul_ofi_expect(ofi);
-    put(to, BLOB_VERSION, 2);
-    put(to + 2, (uint32_t)address_bytes, 2);
-    put(to + 4, fi_version(), 4);
-    put(to + 8, ofi->info->addr_format, 4);
-    put(to + 12, ofi->info->ep_attr->protocol, 4);
-    put(to + 16, ofi->info->ep_attr->protocol_version, 4);
+    haul_put_u16(to, BLOB_VERSION);
+    haul_put_u16(to + 2, (uint16_t)address_bytes);
+    haul_put_u32(to + 4, fi_version());
+    haul_put_u32(to + 8, ofi->info->addr_format);
+    haul_put_u32(to + 12, ofi->info->ep_attr->protocol);
+    haul_put_u32(to + 16, ofi->info->ep_attr->protocol_version);
     *bytes = BLOB_HEAD_BYTES + address_bytes;
     return 0;
 }
@@ -82,19 +68,19 @@ static int check_blob(struct haul_ofi *ofi, const uint8_t *blob, size_t bytes)
 {
     uint8_t own[HAUL_RMA_ADDRESS_MAX];
     size_t own_bytes = sizeof own;
-    if (bytes < BLOB_HEAD_BYTES || get(blob, 2) != BLOB_VERSION ||
-        bytes - BLOB_HEAD_BYTES != get(blob + 2, 2))
+    if (bytes < BLOB_HEAD_BYTES || haul_get_u16(blob) != BLOB_VERSION ||
+        bytes - BLOB_HEAD_BYTES != haul_get_u16(blob + 2))
         return haul_ofi_host->fail(HAUL_UNSUPPORTED, "its address is not understood");
-    uint32_t version = get(blob + 4, 4);
+    uint32_t version = haul_get_u32(blob + 4);
     if (needs_same_version(ofi) && version != fi_version())
         return haul_ofi_host->fail(HAUL_UNSUPPORTED,
                                    "the peer has libfabric %u.%u, this side %u.%u: %s of different "
                                    "versions do not talk",
                                    FI_MAJOR(version), FI_MINOR(version), FI_MAJOR(fi_version()),
                                    FI_MINOR(fi_version()), ofi->kind);
-    if (get(blob + 8, 4) != ofi->info->addr_format ||
-        get(blob + 12, 4) != ofi->info->ep_attr->protocol ||
-        get(blob + 16, 4) != ofi->info->ep_attr->protocol_version)
+    if (haul_get_u32(blob + 8) != ofi->info->addr_format ||
+        haul_get_u32(blob + 12) != ofi->info->ep_attr->protocol ||
+        haul_get_u32(blob + 16) != ofi->info->ep_attr->protocol_version)
         return haul_ofi_host->fail(HAUL_UNSUPPORTED,
                                    "the peer's addresses or protocol are of another kind");
     /* libfabric reads as many bytes as an address of this format has. */

@@ -12,20 +12,6 @@
 
 enum { WAY_BYTES = 24, KEY_TRIES = 16 };
 
-static void put_u64(uint8_t *to, uint64_t value)
-{
-    for (int i = 0; i < 8; i++)
-        to[i] = (uint8_t)(value >> 8 * i);
-}
-
-static uint64_t get_u64(const uint8_t *from)
-{
-    uint64_t value = 0;
-    for (int i = 7; i >= 0; i--)
-        value = value << 8 | from[i];
-    return value;
-}
-
 /* A key that is hard to guess, of as many bits as the provider takes. */
 static uint64_t random_key(const struct haul_ofi *ofi)
 {
@@ -112,9 +98,9 @@ int haul_ofi_offer(void *handle, const void *start, size_t bytes, uint8_t *way, 
     uint64_t base = has_mode(region->ofi, FI_MR_VIRT_ADDR) ? (uintptr_t)region->base : 0;
     if (!region->mr || *way_bytes < WAY_BYTES)
         return haul_ofi_host->fail(HAUL_INVALID, "this memory was not registered to be offered");
-    put_u64(way, base + offset);
-    put_u64(way + 8, fi_mr_key(region->mr));
-    put_u64(way + 16, bytes);
+    haul_put_u64(way, base + offset);
+    haul_put_u64(way + 8, fi_mr_key(region->mr));
+    haul_put_u64(way + 16, bytes);
     *way_bytes = WAY_BYTES;
     return 0;
 }
@@ -124,6 +110,7 @@ int haul_ofi_way_parse(const uint8_t *way, size_t way_bytes, struct haul_ofi_way
     if (way_bytes != WAY_BYTES)
         return haul_ofi_host->fail(HAUL_PROTOCOL, "the peer's way has %zu bytes, ofi's have %d",
                                    way_bytes, WAY_BYTES);
-    *parsed = (struct haul_ofi_way){get_u64(way), get_u64(way + 8), get_u64(way + 16)};
+    *parsed =
+        (struct haul_ofi_way){haul_get_u64(way), haul_get_u64(way + 8), haul_get_u64(way + 16)};
     return 0;
 }

@@ -16,7 +16,7 @@ WAIT = 60  # generous: no test fails because a machine is slow
 
 
 def wait_until(condition):
-    """For what comes by itself, and has no end of its own to wait for."""
+    """For what no event announces: memory that comes back, a thread or process that is gone."""
     deadline = time.monotonic() + WAIT
     while not condition():
         assert time.monotonic() < deadline

@@ -99,6 +99,33 @@ static void test_close_under_waits(void **state)
     }
 }
 
+struct answer {
+    struct haul_context *context;
+    unsigned asked;
+};
+
+static bool shuts_down_again(void *arg)
+{
+    struct answer *answer = arg;
+    answer->asked++;
+    haul_context_shutdown(answer->context);
+    return false;
+}
+
+/* Who is asked whether a wait is interrupted, as a signal's handler may be, may shut down; also
+ * while shutting down. */
+static void test_shutdown_in_an_answer(void **state)
+{
+    struct pair *pair = pair_open(NULL);
+    struct answer answer = {.context = pair->server_context};
+    struct haul_message *message;
+    (void)state;
+    haul_context_interrupt(pair->server_context, shuts_down_again, &answer);
+    FAILS(HAUL_CLOSED, "", haul_recv(pair->server, &message, WAIT_NS));
+    assert_true(answer.asked > 0);
+    pair_close(pair);
+}
+
 struct blocked {
     struct haul_server *server;
     int err;
@@ -568,6 +595,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_messages_outlive_everything),
         cmocka_unit_test(test_close_under_waits),
+        cmocka_unit_test(test_shutdown_in_an_answer),
         cmocka_unit_test(test_close_ends_ops_under_way),
         TEST(test_close_ends_waits),
         TEST(test_server_close_ends_waits),

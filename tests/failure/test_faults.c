@@ -183,16 +183,43 @@ static void check_outcome(struct world *world)
     }
 }
 
-/* Waits until the receiver has taken what the ops say that it holds. */
-static void wait_for_received(struct world *world)
+typedef bool reached_fn(const struct haul_stats *stats, uint64_t wanted);
+
+/* Waits until a context's statistics have got so far: nothing announces that they change. */
+static void wait_for(struct haul_context *context, reached_fn *reached, uint64_t wanted)
 {
     struct haul_stats stats;
     time_t limit = time(NULL) + WAIT_NS / 1000000000;
     do {
-        haul_context_stats(world->server_context, &stats);
+        haul_context_stats(context, &stats);
         assert_in_range(time(NULL), 0, limit);
         sched_yield();
-    } while (stats.messages_unreleased > 0);
+    } while (!reached(&stats, wanted));
+}
+
+static bool is_released(const struct haul_stats *stats, uint64_t left)
+{
+    return stats->messages_unreleased <= left;
+}
+
+static bool has_read(const struct haul_stats *stats, uint64_t bytes)
+{
+    return stats->bytes_read_rma >= bytes;
+}
+
+static bool has_transmitted(const struct haul_stats *stats, uint64_t bytes)
+{
+    return stats->bytes_transmitted >= bytes;
+}
+
+static bool has_lost(const struct haul_stats *stats, uint64_t peers)
+{
+    return stats->disconnects >= peers;
+}
+
+static bool uses_no_more(const struct haul_stats *stats, uint64_t bytes)
+{
+    return stats->pool_used_bytes <= bytes;
 }
 
 static void note_reads(struct world *world)
@@ -259,7 +286,7 @@ static int live(struct world *world, const struct item *items, int64_t patience_
             world->data[i] = test_malloc(items[i].bytes + 1);
         start_receiver(world);
         send_all(world);
-        wait_for_received(world);
+        wait_for(world->server_context, is_released, 0);
         note_reads(world);
         end_receiver(world);
         check_outcome(world);
@@ -386,29 +413,6 @@ static struct haul_op *start_arrays(struct world *world, unsigned count, uint64_
     return op;
 }
 
-/* Waits until at least so much was read by rma, or handed to the channel, by a context. */
-static void wait_for_bytes(struct haul_context *context, uint64_t read, uint64_t transmitted)
-{
-    struct haul_stats stats;
-    time_t limit = time(NULL) + WAIT_NS / 1000000000;
-    do {
-        haul_context_stats(context, &stats);
-        assert_in_range(time(NULL), 0, limit);
-        sched_yield();
-    } while (stats.bytes_read_rma < read || stats.bytes_transmitted < transmitted);
-}
-
-static void wait_for_disconnects(struct haul_context *context)
-{
-    struct haul_stats stats;
-    time_t limit = time(NULL) + WAIT_NS / 1000000000;
-    do {
-        haul_context_stats(context, &stats);
-        assert_in_range(time(NULL), 0, limit);
-        sched_yield();
-    } while (stats.disconnects == 0);
-}
-
 /* The sender takes its message back and leaves at once: what the reads hold is freed when they have
  * ended, though nobody is left to be answered. */
 static void test_gone_after_cancelling(void **state)
@@ -419,7 +423,7 @@ static void test_gone_after_cancelling(void **state)
         OK(build(&world, SETTINGS("loop_rma_hang_every", "3"))); /* (the first read is the proof) */
         start_receiver(&world);
         struct haul_op *op = start_arrays(&world, 2, 2 << 20);
-        wait_for_bytes(world.server_context, 2 << 20, 0);
+        wait_for(world.server_context, has_read, 2 << 20);
         haul_op_cancel(op);
         haul_op_release(op);
         haul_peer_release(world.peer);
@@ -471,7 +475,7 @@ static void shut_down_during_reads(bool batched)
     }
     assert_int_equal(pthread_create(&landing.thread, NULL, receive_into_landing, &landing), 0);
     struct haul_op *op = start_arrays(&world, 2, bytes);
-    wait_for_bytes(world.server_context, bytes, 0);
+    wait_for(world.server_context, has_read, bytes);
     haul_server_shutdown(world.server);
     assert_int_equal(pthread_join(landing.thread, NULL), 0);
     memset(a, 0xee, sizeof a); /* ours again */
@@ -503,7 +507,7 @@ static void test_gone_while_busy(void **state)
     start_receiver(&world);
     /* Arrays that are too small to be registered, and so many that their data waits for itself. */
     struct haul_op *on_channel = start_arrays(&world, 20, 900000);
-    wait_for_bytes(world.client_context, 0, 1000000);
+    wait_for(world.client_context, has_transmitted, 1000000);
     struct haul_op *by_rma = start_arrays(&world, 2, 2 << 20);
     haul_server_close(world.server);
     world.server = NULL;
@@ -755,7 +759,7 @@ static void test_memory_used_anew_during_reads(void **state)
         haul_peer_disconnect(world.peer);
         int err = haul_op_wait(op, WAIT_NS);
         memset(data, 0xee, bytes); /* ours again */
-        wait_for_disconnects(world.server_context);
+        wait_for(world.server_context, has_lost, 1);
         haul_op_release(op);
         haul_dict_destroy(dict);
         end_receiver(&world);
@@ -763,18 +767,6 @@ static void test_memory_used_anew_during_reads(void **state)
         assert_true(err == HAUL_CLOSED || world.received[number] == 1);
         tear_down(&world);
     }
-}
-
-/* Waits until the pools of a context hold so much, no more. */
-static void wait_for_pool(struct haul_context *context, uint64_t used_bytes)
-{
-    struct haul_stats stats;
-    time_t limit = time(NULL) + WAIT_NS / 1000000000;
-    do {
-        haul_context_stats(context, &stats);
-        assert_in_range(time(NULL), 0, limit);
-        sched_yield();
-    } while (stats.pool_used_bytes > used_bytes);
 }
 
 /* A given array that the receiver looks at in place stays as it is when the sender has left, until
@@ -799,14 +791,14 @@ static void test_given_arrays_outlive_their_connection(void **state)
     OK(haul_op_wait(op, WAIT_NS));
     haul_op_release(op);
     haul_peer_disconnect(world.peer);
-    wait_for_disconnects(world.server_context);
+    wait_for(world.server_context, has_lost, 1);
     haul_context_stats(world.client_context, &before);
     OK(haul_dict_alloc(dict, "other", HAUL_U8, 1, &bytes, &data));
     memset(data, 0xee, bytes);
     assert_bytes(message, "data", bytes, 7);
     haul_message_release(message);
     OK(haul_dict_clear(dict));
-    wait_for_pool(world.client_context, before.pool_used_bytes - bytes);
+    wait_for(world.client_context, uses_no_more, before.pool_used_bytes - bytes);
     haul_dict_destroy(dict);
     tear_down(&world);
 }

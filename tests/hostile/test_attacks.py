@@ -1,7 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """Each attack of attacks.py by itself: the answer to it, and that nobody else notices. On tcp."""
-import collections
 import contextlib
 import pathlib
 import selectors
@@ -9,6 +8,7 @@ import socket
 import struct
 import sys
 import threading
+import time
 import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / "failure"))
@@ -53,23 +53,52 @@ class Attacks(FailureTest):
         self.bystander.tell(f"call 100000 {LONG_MS}")
         self.assertEqual(self.bystander.line(self.calls, "answer to the bystander"), "ok")
 
-    def test_stalled_senders(self):
-        """They announce more than is fetched at a time, are asked for it, and never send it."""
+    def stall(self, stack):
+        """Connections that announce more than is fetched at a time, and are asked for it. Returns what
+        each was asked for."""
         offered = attacks.array("x", attacks.U8, 1, (100000,), attacks.OFFERED)
         announcements = b"".join(attacks.message(number, [offered], flags=attacks.WANTS_ACK)
                                  for number in range(1, 17))
-        with contextlib.ExitStack() as stack, selectors.DefaultSelector() as selector:
-            for _ in range(5):
-                stalled = stack.enter_context(socket.create_connection(self.address, LIMIT_S))
-                stalled.sendall(attacks.GREETING + announcements)
-                selector.register(stalled, selectors.EVENT_READ)
-            heard = collections.defaultdict(bytes)
-            while sum(kind == attacks.FETCH for answer in heard.values()
-                      for kind, _ in frames(answer)) < FETCHES_MAX:
-                for key, _ in selector.select(LIMIT_S):
-                    heard[key.fileobj] += key.fileobj.recv(65536)
+        selector = stack.enter_context(selectors.DefaultSelector())
+        heard = {}
+        for _ in range(5):
+            stalled = stack.enter_context(socket.create_connection(self.address, LIMIT_S))
+            stalled.sendall(attacks.GREETING + announcements)
+            selector.register(stalled, selectors.EVENT_READ)
+            heard[stalled] = b""
+        fetches = lambda: {stalled: [body for kind, body in frames(answer) if kind == attacks.FETCH]
+                           for stalled, answer in heard.items()}
+        while sum(map(len, fetches().values())) < FETCHES_MAX:
+            ready = selector.select(LIMIT_S)
+            self.assertTrue(ready, "they are not asked for what they announced")
+            for key, _ in ready:
+                data = key.fileobj.recv(65536)
+                self.assertTrue(data, "a stalled sender was cut")
+                heard[key.fileobj] += data
+        return fetches()
+
+    def serve_bystander_beside(self, dribble):
+        with contextlib.ExitStack() as stack:
+            asked = self.stall(stack)
+            for stalled, fetches in asked.items():
+                seq, offset, transfer, _, nbytes = struct.unpack("<QQIIQ", fetches[0][:32])
+                if dribble:
+                    stalled.sendall(attacks.frame(
+                        attacks.DATA, struct.pack("<QQII", seq, offset, transfer, 0), nbytes))
             self.bystander.tell(f"call 30000000 {LONG_MS}")
+            while not self.bystander.lines:
+                for stalled in asked if dribble else ():
+                    stalled.sendall(b"x")
+                time.sleep(0.05)  # the pace of the attack
             self.assertEqual(self.bystander.line(0, "answer to the bystander"), "ok")
+
+    def test_stalled_senders(self):
+        """They never send what they are asked for."""
+        self.serve_bystander_beside(dribble=False)
+
+    def test_dribbling_senders(self):
+        """They send it byte by byte, so that something always moves."""
+        self.serve_bystander_beside(dribble=True)
 
     def exchange(self, data, ends=True):
         """Sends it all and returns all that comes back; the server ends it, or else we do."""
