@@ -495,6 +495,7 @@ static void test_unanswered_call_gives_its_arrays_back(void **state)
     static char data[BYTES];
     struct haul_dict *dict = dict_of(pair->client_context, "x", data, BYTES, 1);
     struct haul_op *op;
+    FAILS(HAUL_TIMEOUT, "replied", haul_call(pair->peer, dict, &message, SHORT_NS));
     OK(haul_call_async(pair->peer, dict, &op));
     OK(haul_recv(pair->server, &message, WAIT_NS));
     FAILS(HAUL_TIMEOUT, "replied", haul_op_wait(op, SHORT_NS));

@@ -337,8 +337,8 @@ static bool readable(int fd, int timeout_ms)
     return poll(&poll_fd, 1, timeout_ms) == 1;
 }
 
-/* Large enough to be offered: it comes because somebody waits at the descriptor. */
-static char large[3000000];
+/* More than may come unasked: it comes because somebody waits at the descriptor. */
+static char large[6000000];
 
 static void test_descriptor(void **state)
 {

@@ -746,7 +746,7 @@ static void test_memory_used_anew_during_reads(void **state)
         struct haul_dict *dict;
         struct haul_op *op;
         void *data;
-        OK(build(&world, SETTINGS("loop_delay_us", "20000", "loop_rma_delay_us", "25000",
+        OK(build(&world, SETTINGS("loop_delay_us", "60000", "loop_rma_delay_us", "10000",
                                   "loop_rma_map", "off")));
         start_receiver(&world);
         OK(haul_dict_create(world.client_context, &dict));

@@ -53,15 +53,15 @@ class Attacks(FailureTest):
         self.bystander.tell(f"call 100000 {LONG_MS}")
         self.assertEqual(self.bystander.line(self.calls, "answer to the bystander"), "ok")
 
-    def stall(self, stack):
-        """Connections that announce more than is fetched at a time, and are asked for it. Returns what
-        each was asked for."""
+    def stall(self, stack, connections, messages):
+        """Connections that together announce more than is fetched at a time, and are asked for it.
+        Returns what each was asked for."""
         offered = attacks.array("x", attacks.U8, 1, (100000,), attacks.OFFERED)
         announcements = b"".join(attacks.message(number, [offered], flags=attacks.WANTS_ACK)
-                                 for number in range(1, 17))
+                                 for number in range(1, messages + 1))
         selector = stack.enter_context(selectors.DefaultSelector())
         heard = {}
-        for _ in range(5):
+        for _ in range(connections):
             stalled = stack.enter_context(socket.create_connection(self.address, LIMIT_S))
             stalled.sendall(attacks.GREETING + announcements)
             selector.register(stalled, selectors.EVENT_READ)
@@ -77,28 +77,30 @@ class Attacks(FailureTest):
                 heard[key.fileobj] += data
         return fetches()
 
-    def serve_bystander_beside(self, dribble):
-        with contextlib.ExitStack() as stack:
-            asked = self.stall(stack)
-            for stalled, fetches in asked.items():
-                seq, offset, transfer, _, nbytes = struct.unpack("<QQIIQ", fetches[0][:32])
-                if dribble:
-                    stalled.sendall(attacks.frame(
-                        attacks.DATA, struct.pack("<QQII", seq, offset, transfer, 0), nbytes))
-            self.bystander.tell(f"call 30000000 {LONG_MS}")
-            while not self.bystander.lines:
-                for stalled in asked if dribble else ():
-                    stalled.sendall(b"x")
-                time.sleep(0.05)  # the pace of the attack
-            self.assertEqual(self.bystander.line(0, "answer to the bystander"), "ok")
+    def assert_bystander_is_served_beside(self, stalled, send):
+        self.bystander.tell(f"call 30000000 {LONG_MS}")
+        while not self.bystander.lines:
+            for connection in stalled:
+                send(connection)
+            time.sleep(0.05)  # the pace of the attack
+        self.assertEqual(self.bystander.line(0, "answer to the bystander"), "ok")
 
     def test_stalled_senders(self):
         """They never send what they are asked for."""
-        self.serve_bystander_beside(dribble=False)
+        with contextlib.ExitStack() as stack:
+            stalled = self.stall(stack, connections=5, messages=16)
+            self.assert_bystander_is_served_beside(stalled, send=lambda connection: None)
 
     def test_dribbling_senders(self):
         """They send it byte by byte, so that something always moves."""
-        self.serve_bystander_beside(dribble=True)
+        with contextlib.ExitStack() as stack:
+            asked = self.stall(stack, connections=FETCHES_MAX + 8, messages=1)
+            dribbling = [connection for connection, fetches in asked.items() if fetches]
+            for connection in dribbling:
+                seq, offset, transfer, _, nbytes = struct.unpack("<QQIIQ", asked[connection][0][:32])
+                connection.sendall(attacks.frame(
+                    attacks.DATA, struct.pack("<QQII", seq, offset, transfer, 0), nbytes))
+            self.assert_bystander_is_served_beside(dribbling, send=lambda connection: connection.send(b"x"))
 
     def exchange(self, data, ends=True):
         """Sends it all and returns all that comes back; the server ends it, or else we do."""
