@@ -101,11 +101,23 @@ static PyArray_Descr *dtype_of(const struct haul_array *array)
 
 /* ---- Sending --------------------------------------------------------------------------------- */
 
+/* numpy.ma is not imported for it: an array of its kind has done so. */
+static bool is_masked(PyObject *array)
+{
+    return !PyArray_CheckExact(array) && PyObject_HasAttrString(array, "mask") &&
+           PyObject_HasAttrString(array, "filled");
+}
+
 /* Anything as an array, where it is if possible. */
 static PyArrayObject *as_array(PyObject *value)
 {
-    if (PyArray_Check(value))
+    if (PyArray_Check(value) && !is_masked(value))
         return (PyArrayObject *)Py_NewRef(value);
+    if (PyArray_Check(value)) {
+        PyErr_SetString(PyExc_TypeError, "a masked array would lose its mask: send what .filled() "
+                                         "gives, or .data and .mask");
+        return NULL;
+    }
     bool is_bytes = PyBytes_Check(value) || PyByteArray_Check(value);
     if (is_bytes && !PyArray_IsScalar(value, Generic)) {
         /* As bytes: NumPy's own type for them forgets NULs at the end. */
@@ -119,6 +131,19 @@ static PyArrayObject *as_array(PyObject *value)
         return (PyArrayObject *)array;
     }
     return (PyArrayObject *)PyArray_FromAny(value, NULL, 0, 0, 0, NULL);
+}
+
+/* Says in the exception that is set (which may be of the value's own code) which value it was. */
+static void note_key(const char *key)
+{
+    PyObject *type, *value, *trace;
+    PyErr_Fetch(&type, &value, &trace);
+    PyErr_NormalizeException(&type, &value, &trace);
+    PyObject *note = PyUnicode_FromFormat("(haul: the value of the key \"%s\")", key);
+    PyObject *none = note ? PyObject_CallMethod(value, "add_note", "O", note) : NULL;
+    Py_XDECREF(note);
+    Py_XDECREF(none);
+    PyErr_Restore(type, value, trace);
 }
 
 static bool is_contiguous(PyArrayObject *array)
@@ -158,8 +183,10 @@ static bool take_for_sending(struct outgoing *outgoing, struct context *context,
                              struct outgoing_array *out, PyObject *value)
 {
     PyArrayObject *array = as_array(value);
-    if (!array)
+    if (!array) {
+        note_key(out->array.key);
         return false;
+    }
     PyArray_Descr *dtype =
         describe(PyArray_DESCR(array), out->array.key, &out->array, outgoing->kept);
     if (!dtype) {
@@ -220,14 +247,9 @@ static bool take(struct outgoing *outgoing, struct context *context, PyObject *k
         PyErr_Format(PyExc_TypeError, "a key has to be a str, not %.100s", Py_TYPE(key)->tp_name);
         return false;
     }
-    Py_ssize_t key_bytes;
-    *out = (struct outgoing_array){.array = {.key = PyUnicode_AsUTF8AndSize(key, &key_bytes)}};
+    *out = (struct outgoing_array){.array = {.key = text_without_nul(key)}};
     if (!out->array.key || PyList_Append(outgoing->kept, key))
         return false;
-    if (strlen(out->array.key) != (size_t)key_bytes) {
-        PyErr_Format(PyExc_ValueError, "%R: a key has no NUL characters", key);
-        return false;
-    }
     outgoing->count++;
     return use == FOR_SENDING ? take_for_sending(outgoing, context, out, value)
                               : take_for_receiving(outgoing, out, value, use == FOR_TYPES);
@@ -336,11 +358,13 @@ static PyArrayObject *make_array(const struct haul_array *array, void *data, int
 
 PyObject *array_view(const struct haul_array *array, PyObject *base, bool writable)
 {
-    if (array->nbytes == 0) /* there is no memory to look at */
-        return array_copy(array);
-    PyArrayObject *view = make_array(array, array->data, writable ? NPY_ARRAY_WRITEABLE : 0);
-    if (view && PyArray_SetBaseObject(view, Py_NewRef(base)))
+    bool empty = array->nbytes == 0; /* there is no memory to look at */
+    PyArrayObject *view =
+        empty ? make_array(array, NULL, 0) : make_array(array, array->data, NPY_ARRAY_WRITEABLE);
+    if (view && !empty && PyArray_SetBaseObject(view, Py_NewRef(base)))
         Py_CLEAR(view);
+    if (view && !writable)
+        PyArray_CLEARFLAGS(view, NPY_ARRAY_WRITEABLE);
     if (view)
         PyArray_UpdateFlags(view, NPY_ARRAY_ALIGNED);
     return (PyObject *)view;

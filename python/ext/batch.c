@@ -84,7 +84,7 @@ static PyObject *batch_wait(PyObject *object, PyObject *args)
     if (err && err != HAUL_TIMEOUT)
         raise_error(err);
     Py_CLEAR(self->server);
-    context_sweep(self->handle.context);
+    ops_sweep();
     return PyErr_Occurred() ? NULL : PyLong_FromSize_t(haul_batch_rows(self->batch));
 }
 

@@ -15,13 +15,13 @@ static int set_options(struct haul_options *options, PyObject *settings)
         PyObject *text = PyBool_Check(value) ? PyUnicode_FromString(value == Py_True ? "on" : "off")
                                              : PyObject_Str(value);
         const char *name_utf8 = PyUnicode_AsUTF8(name);
-        const char *text_utf8 = text ? PyUnicode_AsUTF8(text) : NULL;
-        int err = name_utf8 && text_utf8 ? haul_options_set(options, name_utf8, text_utf8) : -1;
-        Py_XDECREF(text);
-        if (err) {
+        const char *text_utf8 = text ? text_without_nul(text) : NULL;
+        int err = name_utf8 && text_utf8 ? haul_options_set(options, name_utf8, text_utf8) : 0;
+        if (err)
             raise_error(err);
+        Py_XDECREF(text);
+        if (PyErr_Occurred())
             return -1;
-        }
     }
     return 0;
 }
@@ -61,11 +61,11 @@ static PyObject *context_new(PyTypeObject *type, PyObject *args, PyObject *setti
     }
     struct haul_options *options = make_options(settings);
     struct context *self = options ? handle_make(type, NULL) : NULL;
-    if (!self || !(self->under_way = PyList_New(0))) {
+    if (!self) {
         haul_options_destroy(options);
-        Py_XDECREF(self);
         return NULL;
     }
+    ops_sweep(); /* dropped contexts live as long as their ops */
     int err;
     WITHOUT_GIL(err = open_context(self, options));
     if (err) {
@@ -80,31 +80,7 @@ static void context_dealloc(PyObject *object)
     struct context *self = (struct context *)object;
     handle_forget(object);
     RELEASE(haul_close(self->context));
-    Py_XDECREF(self->under_way);
     handle_free(object);
-}
-
-static void sweep(struct context *context, bool awaited_too)
-{
-    PyObject *type, *value, *trace;
-    PyErr_Fetch(&type, &value, &trace);
-    for (Py_ssize_t i = PyList_GET_SIZE(context->under_way); i-- > 0;) {
-        /* (What is let go may run Python code, which may sweep too.) */
-        if (i >= PyList_GET_SIZE(context->under_way))
-            continue;
-        struct op *op = (struct op *)Py_NewRef(PyList_GET_ITEM(context->under_way, i));
-        if ((!op->awaited || awaited_too) && op_test(op) &&
-            i < PyList_GET_SIZE(context->under_way) &&
-            PyList_GET_ITEM(context->under_way, i) == (PyObject *)op)
-            PySequence_DelItem(context->under_way, i);
-        Py_DECREF(op);
-    }
-    PyErr_Restore(type, value, trace);
-}
-
-void context_sweep(struct context *context)
-{
-    sweep(context, false);
 }
 
 static PyObject *context_close(PyObject *object, PyObject *none)
@@ -112,7 +88,7 @@ static PyObject *context_close(PyObject *object, PyObject *none)
     struct context *self = (struct context *)object;
     (void)none;
     WITHOUT_GIL(haul_context_shutdown(self->context));
-    context_sweep(self);
+    ops_sweep();
     return none_unless_raised();
 }
 
@@ -198,11 +174,10 @@ static PyObject *context_ops_fd(PyObject *object, PyObject *none)
     return fd < 0 ? raise_error(fd) : PyLong_FromLong(fd);
 }
 
-/* Ends with it what has ended: after it, the descriptor for ops is readable for new ends only. */
 static PyObject *context_collect(PyObject *object, PyObject *none)
 {
     (void)none;
-    sweep((struct context *)object, true);
+    ops_collect((struct context *)object);
     Py_RETURN_NONE;
 }
 
@@ -229,11 +204,11 @@ static PyMethodDef context_methods[] = {
 };
 
 PyTypeObject context_type = {
-    PyVarObject_HEAD_INIT(NULL, 0).tp_name = "haul.Context",
+    PyVarObject_HEAD_INIT(NULL, 0).tp_name = "haul._haul.Context",
     .tp_doc = "Context(**settings)\n--\n\nHolds the memory pool, the providers and the progress of "
               "what is made from it. Settings as in docs/CONFIG.md: Context(provider=\"tcp\").",
     .tp_basicsize = sizeof(struct context),
-    .tp_flags = Py_TPFLAGS_DEFAULT,
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE, /* haul.Context */
     .tp_new = context_new,
     .tp_dealloc = context_dealloc,
     .tp_methods = context_methods,

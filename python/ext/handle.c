@@ -62,6 +62,16 @@ PyObject *none_unless_raised(void)
     return PyErr_Occurred() ? NULL : Py_NewRef(Py_None);
 }
 
+const char *text_without_nul(PyObject *text)
+{
+    Py_ssize_t bytes;
+    const char *utf8 = PyUnicode_AsUTF8AndSize(text, &bytes);
+    if (!utf8 || strlen(utf8) == (size_t)bytes)
+        return utf8;
+    PyErr_Format(PyExc_ValueError, "%R: there is a NUL character in it", text);
+    return NULL;
+}
+
 PyObject *text_of(const char *text)
 {
     return PyUnicode_DecodeUTF8(text, (Py_ssize_t)strlen(text), "replace");

@@ -5,9 +5,9 @@
  * Who owns what. A handle holds its C object and the Python objects that must live as long: a peer
  * or server its context, a block its context, an op the arrays that it sends. A received array
  * refers to a Hold (message.c), which owns the C message: its memory goes back to the pool with the
- * last array, or with the message if that lives longer. An op that is under way is kept in its
- * context's `under_way`, so that what it sends stays alive when the user drops it; each call on the
- * context looks whether some have ended.
+ * last array, or with the message if that lives longer. An op that is under way keeps itself
+ * (op.c), so that what it sends stays alive when the user drops it; each call looks whether some
+ * have ended.
  *
  * Threads. The GIL guards everything in these structures. It is released around every call of haul
  * that may wait, take haul's lock or copy. Nothing here is called by haul's own thread, except the
@@ -71,6 +71,8 @@ bool is_interrupted(void *arg);
 PyObject *none_unless_raised(void);
 
 PyObject *text_of(const char *text);
+/* A str as UTF-8, or NULL with an exception set: C's texts have no NUL. */
+const char *text_without_nul(PyObject *text);
 
 /* ---- errors.c: exceptions and time ----------------------------------------------------------- */
 
@@ -91,13 +93,8 @@ int as_timeout_ns(PyObject *seconds, void *timeout_ns);
 struct context {
     struct handle handle;
     struct haul_context *context;
-    PyObject *under_way; /* list of ops that have not ended */
 };
 extern PyTypeObject context_type;
-
-/* Forgets the ops that have ended, except those that an event loop awaits: it has to see their end
- * on the context's descriptor. Cheap when there are none. A pending exception stays. */
-void context_sweep(struct context *context);
 
 /* ---- block.c: memory of the pool ------------------------------------------------------------- */
 
@@ -168,6 +165,14 @@ PyObject *op_make(struct context *context, struct haul_op *op, struct haul_dict 
                   PyObject *kept, bool is_call, bool writable);
 /* Whether it has ended; if so, what it sent is let go. */
 bool op_test(struct op *op);
+/* Forgets the ops that have ended, except those that an event loop awaits: it has to see their end
+ * on their context's descriptor. Cheap when there are none. A pending exception stays. */
+void ops_sweep(void);
+/* Forgets all of a context that have ended: after it, that descriptor is readable for new ends
+ * only.
+ */
+void ops_collect(const struct context *context);
+int ops_init(void);
 
 /* ---- send.c: sends, calls and replies -------------------------------------------------------- */
 
@@ -234,7 +239,8 @@ PyObject *forward(const char *function, PyObject *self, PyObject *const *args, P
     PyObject *method(PyObject *self, PyObject *const *args, Py_ssize_t count, PyObject *names) \
     {                                                                                          \
         return forward(function, self, args, count, names);                                    \
-    }
+    }                                                                                          \
+    _Static_assert(1, "takes the semicolon")
 #define FORWARDED(method) ((PyCFunction)(void (*)(void))(method)), METH_FASTCALL | METH_KEYWORDS
 #define KEYWORDS(method) ((PyCFunction)(void (*)(void))(method)), METH_VARARGS | METH_KEYWORDS
 

@@ -287,12 +287,12 @@ static PyObject *message_reply_async(PyObject *object, PyObject *args, PyObject 
     return op;
 }
 
-static FORWARD(message_areply, "reply")
+static FORWARD(message_areply, "reply");
 
-    /* ---- The type
-       -------------------------------------------------------------------------------- */
+/* ---- The type
+   -------------------------------------------------------------------------------- */
 
-    static PyObject *message_peer(PyObject *object, void *none)
+static PyObject *message_peer(PyObject *object, void *none)
 {
     struct message *self = (struct message *)object;
     struct haul_message *message = get(object);

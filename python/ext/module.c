@@ -109,7 +109,7 @@ PyMODINIT_FUNC PyInit__haul(void)
         {NULL, &hold_type},         {NULL, &block_type},
     };
     import_array();
-    if (arrays_init())
+    if (arrays_init() || ops_init())
         return NULL;
     PyObject *module = PyModule_Create(&definition);
     bool made = module && errors_init(module) == 0;

@@ -1,8 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Ops: sends and calls under way. An op is in its context's `under_way` until it has ended. */
+ * Ops: sends and calls under way. Until it has ended each is in `under_way`, which keeps it alive,
+ * and with it what it sends, its peer and its context, whatever of these the user has dropped. */
 #include "haulpy.h"
 
 #include <stddef.h>
+
+static PyObject *under_way; /* list of the ops of all contexts that have not ended */
+
+int ops_init(void)
+{
+    under_way = PyList_New(0);
+    return under_way ? 0 : -1;
+}
 
 PyObject *op_make(struct context *context, struct haul_op *op, struct haul_dict *dict,
                   PyObject *kept, bool is_call, bool writable)
@@ -16,7 +25,7 @@ PyObject *op_make(struct context *context, struct haul_op *op, struct haul_dict 
     self->kept = kept;
     self->is_call = is_call;
     self->writable = writable;
-    if (PyList_Append(context->under_way, (PyObject *)self)) {
+    if (PyList_Append(under_way, (PyObject *)self)) {
         self->kept = Py_NewRef(kept); /* leaked, not freed: it is being sent */
         Py_DECREF(self);
         return NULL;
@@ -72,6 +81,36 @@ bool op_test(struct op *self)
     return self->done;
 }
 
+/* Forgets the ops that have ended: those of a context, or (NULL) those that no event loop awaits.
+ */
+static void forget_ended(const struct context *context)
+{
+    PyObject *type, *value, *trace;
+    PyErr_Fetch(&type, &value, &trace);
+    for (Py_ssize_t i = PyList_GET_SIZE(under_way); i-- > 0;) {
+        /* (What is let go may run Python code, which may come here too.) */
+        if (i >= PyList_GET_SIZE(under_way))
+            continue;
+        struct op *op = (struct op *)Py_NewRef(PyList_GET_ITEM(under_way, i));
+        bool asked = context ? op->handle.context == context : !op->awaited;
+        if (asked && op_test(op) && i < PyList_GET_SIZE(under_way) &&
+            PyList_GET_ITEM(under_way, i) == (PyObject *)op)
+            PySequence_DelItem(under_way, i);
+        Py_DECREF(op);
+    }
+    PyErr_Restore(type, value, trace);
+}
+
+void ops_sweep(void)
+{
+    forget_ended(NULL);
+}
+
+void ops_collect(const struct context *context)
+{
+    forget_ended(context);
+}
+
 static PyObject *raise_result(struct op *self)
 {
     const char *detail = self->detail ? PyUnicode_AsUTF8(self->detail) : NULL;
@@ -110,7 +149,7 @@ static PyObject *op_result(PyObject *object, PyObject *args, PyObject *keywords)
     snprintf(detail, sizeof detail, "%s", err ? haul_error_detail() : "");
     if (!op_test(self))
         return raise_error_with(err, detail);
-    context_sweep(self->handle.context);
+    ops_sweep();
     return result_of(self);
 }
 
@@ -129,9 +168,9 @@ static PyObject *op_cancel(PyObject *object, PyObject *none)
     Py_RETURN_NONE;
 }
 
-static FORWARD(op_wait, "wait_op")
+static FORWARD(op_wait, "wait_op");
 
-    static PyObject *op_await(PyObject *object)
+static PyObject *op_await(PyObject *object)
 {
     PyObject *coroutine = op_wait(object, NULL, 0, NULL);
     PyObject *iterator = coroutine ? PyObject_CallMethod(coroutine, "__await__", NULL) : NULL;

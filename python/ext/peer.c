@@ -56,12 +56,12 @@ static PyObject *peer_call_async(PyObject *object, PyObject *args, PyObject *key
     return send_async(&sending, args, keywords);
 }
 
-static FORWARD(peer_asend, "send") static FORWARD(peer_acall, "call")
+static FORWARD(peer_asend, "send");
+static FORWARD(peer_acall, "call");
 
-    /* ---- Facts
-       ----------------------------------------------------------------------------------- */
+/* ---- Facts ----------------------------------------------------------------------------------- */
 
-    static PyObject *peer_id(PyObject *object, void *none)
+static PyObject *peer_id(PyObject *object, void *none)
 {
     (void)none;
     return PyLong_FromUnsignedLongLong(haul_peer_id(((struct source *)object)->peer));
@@ -113,7 +113,7 @@ static PyObject *peer_close(PyObject *object, PyObject *none)
     struct source *self = (struct source *)object;
     (void)none;
     WITHOUT_GIL(haul_peer_disconnect(self->peer));
-    context_sweep(self->handle.context);
+    ops_sweep();
     return none_unless_raised();
 }
 

@@ -87,7 +87,7 @@ PyObject *send_now(const struct sending *sending, PyObject *args, PyObject *keyw
     if (err == HAUL_BORROWED)
         keep_borrowed(sending->context, dict, outgoing.kept);
     outgoing_clear(&outgoing);
-    context_sweep(sending->context);
+    ops_sweep();
     return reply ? message_make(sending->context, reply, sending->writable, NULL)
                  : none_unless_raised();
 }
@@ -113,6 +113,6 @@ PyObject *send_async(const struct sending *sending, PyObject *args, PyObject *ke
                          : op_make(sending->context, op, dict, Py_NewRef(outgoing.kept),
                                    sending->kind == SENDING_CALL, sending->writable);
     outgoing_clear(&outgoing);
-    context_sweep(sending->context);
+    ops_sweep();
     return made;
 }

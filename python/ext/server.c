@@ -54,7 +54,7 @@ static PyObject *server_recv_into(PyObject *object, PyObject *args, PyObject *ke
     PyObject *result =
         err ? raise_error(err) : message_make(self->handle.context, message, true, arrays);
     outgoing_clear(&outgoing);
-    context_sweep(self->handle.context);
+    ops_sweep();
     return result;
 }
 
@@ -108,7 +108,7 @@ static PyObject *server_close(PyObject *object, PyObject *none)
     struct source *self = (struct source *)object;
     (void)none;
     WITHOUT_GIL(haul_server_shutdown(self->server));
-    context_sweep(self->handle.context);
+    ops_sweep();
     return none_unless_raised();
 }
 

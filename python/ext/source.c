@@ -11,7 +11,7 @@ static PyObject *receive(PyObject *object, int64_t timeout_ns)
                                    : haul_peer_recv(self->peer, &message, timeout_ns));
     PyObject *result =
         err ? raise_error(err) : message_make(self->handle.context, message, self->writable, NULL);
-    context_sweep(self->handle.context);
+    ops_sweep();
     return result;
 }
 
@@ -32,7 +32,7 @@ PyObject *source_next(PyObject *object)
     return message;
 }
 
-FORWARD(source_arecv, "recv")
+FORWARD(source_arecv, "recv");
 
 static PyObject *source_anext(PyObject *object)
 {

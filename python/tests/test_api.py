@@ -38,6 +38,8 @@ def test_settings():
         haul.connect("127.0.0.1:1", no_such=1)
     with pytest.raises(haul.Provider, match="there is no provider"):
         haul.listen("127.0.0.1:0", provider="carrier-pigeon")
+    with pytest.raises(ValueError, match="NUL"):
+        haul.Context(provider="tcp\0x")
     with pytest.raises(TypeError, match="one of the two"):
         haul.listen("127.0.0.1:0", context=haul.context(), provider="tcp")
     info = haul.info()
@@ -146,7 +148,7 @@ def test_logging():
                 print(record.name, record.levelname, record.getMessage())
                 seen.set()
         logging.getLogger("haul").addHandler(Handler())
-        server = haul.listen(":0")  # all interfaces: a warning
+        server = haul.Context().listen(":0")  # all interfaces: a warning
         assert seen.wait(60)
         """
     run = run_python(code)

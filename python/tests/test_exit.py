@@ -38,6 +38,12 @@ ENDINGS = {
             peer.send_async(large)
         peer.call_async({"y": 1})
         """,
+    "a context of its own": """
+        own = haul.Context()
+        own_server = own.listen("127.0.0.1:0")
+        other = own.connect(own_server.address)
+        ops = [other.send_async(large) for _ in range(3)]
+        """,
     "given memory": """
         array = haul.empty(5_000_000)
         op = peer.send_async({"x": array}, give=True)

@@ -200,6 +200,26 @@ def test_an_op_keeps_its_peer(pair):
     wait_until(lambda: not message.peer.connected)
 
 
+def test_dropped_contexts_end_with_their_ops(provider):
+    """What a dropped context has under way is still delivered; then it goes."""
+    server = haul.Context(provider=provider).listen("127.0.0.1:0")
+    gone = []
+    for i in range(3):
+        context = haul.Context(provider=provider)
+        gone.append(weakref.ref(context))
+        context.connect(server.address).send_async({"x": np.full(100_000, i)})
+        del context
+    gc.collect()
+    got = {int(server.recv(WAIT)["x"][-1]) for _ in range(3)}
+    assert got == {0, 1, 2}
+
+    def all_gone():
+        haul.Context(provider=provider)  # any call sees to it
+        return all(context() is None for context in gone)
+
+    wait_until(all_gone)
+
+
 def test_op(pair):
     op = pair.peer.send_async({"x": np.zeros(2_000_000)})
     assert not op.done()

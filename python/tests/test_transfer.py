@@ -112,6 +112,11 @@ def test_values_that_are_no_arrays(pair):
     assert message["array"].tolist() == [0, 1, 2] and message["dlpack"].tolist() == [0, 1, 2, 3]
 
 
+def nested(depth):
+    """A structured dtype of so many levels."""
+    return np.dtype([("a", nested(depth - 1))]) if depth else np.dtype("f4")
+
+
 def test_bfloat16(pair):
     sent = np.arange(10).astype(ml_dtypes.bfloat16)
     got = pair.carry({"x": sent})["x"]
@@ -126,11 +131,37 @@ def test_bfloat16(pair):
         (np.zeros(3, [("a", "O")]), "x: objects"),
         (object(), "x: objects"),
         (np.zeros(2, "V0"), "0 bytes"),
+        (np.zeros(2, nested(20)), "x: .* too deep"),
+        (np.zeros(2, [("a\ud800", "f4")]), "x: .* does not print"),
     ],
 )
 def test_what_cannot_be_sent(pair, value, words):
     with pytest.raises(TypeError, match=words):
         pair.peer.send({"x": value})
+
+
+def test_deep_fields(pair):
+    sent = np.zeros(2, nested(7))
+    assert pair.carry({"x": sent})["x"].dtype == sent.dtype
+
+
+class Broken:
+    def __array__(self, *args, **keywords):
+        raise RuntimeError("out of order")
+
+
+@pytest.mark.parametrize(
+    "value, error, words",
+    [
+        (np.ma.masked_array([1, 2, 3], [0, 1, 0]), TypeError, "mask"),
+        (Broken(), RuntimeError, "out of order"),
+        ([[1], [2, 3]], ValueError, "inhomogeneous"),
+    ],
+)
+def test_an_error_says_which_value_it_is_of(pair, value, error, words):
+    with pytest.raises(error, match=words) as raised:
+        pair.peer.send({"good": 1, "bad one": value})
+    assert 'the key "bad one"' in raised.value.__notes__[0]
 
 
 def test_fields_that_overlap_are_refused(pair):

@@ -19,7 +19,7 @@ from collections.abc import Mapping as _Mapping
 
 from . import _haul
 from ._batch import Batch
-from ._default import connect, context, empty, listen, stats
+from ._default import Context, connect, context, empty, listen, stats
 from ._haul import (
     Address,
     Borrowed,
@@ -28,7 +28,6 @@ from ._haul import (
     Cancelled,
     Closed,
     Config,
-    Context,
     ContextError,
     Error,
     Forked,

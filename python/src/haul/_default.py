@@ -1,30 +1,35 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The context that listen(), connect() and empty() share, and what happens to contexts at exit, after
-fork() and when a cell of a notebook runs again."""
+"""Contexts, the one that listen(), connect() and empty() share among them, and what happens to them at
+exit, after fork() and when a cell of a notebook runs again."""
 
 import atexit
 import os
 import sys
 import threading
 import weakref
+from typing import Self
 
 from numpy.typing import DTypeLike
 
-from . import _log
-from ._haul import Context, Peer, Server
+from . import _haul, _log
+from ._haul import Peer, Server
 from .typing import Array, Setting
 
-_contexts: weakref.WeakSet[Context] = weakref.WeakSet()
+_contexts: "weakref.WeakSet[Context]" = weakref.WeakSet()
 _servers: weakref.WeakValueDictionary[str, Server] = weakref.WeakValueDictionary()  # as addressed
-_default: Context | None = None
+_default: "Context | None" = None
 _lock = threading.Lock()  # of _default
 
 
-def new_context(settings: dict[str, Setting]) -> Context:
-    _log.start()
-    made = Context(**settings)
-    _contexts.add(made)
-    return made
+class Context(_haul.Context):
+    __doc__ = _haul.Context.__doc__
+    __slots__ = ()
+
+    def __new__(cls, **settings: Setting) -> Self:
+        _log.start()
+        made = super().__new__(cls, **settings)
+        _contexts.add(made)
+        return made
 
 
 def context() -> Context:
@@ -32,14 +37,14 @@ def context() -> Context:
     global _default
     with _lock:
         if _default is None:
-            _default = new_context({})
+            _default = Context()
         return _default
 
 
 def _chosen(given: Context | None, settings: dict[str, Setting]) -> Context:
     if given is not None and settings:
         raise TypeError("settings are those of a context: give one of the two")
-    return given or (new_context(settings) if settings else context())
+    return given or (Context(**settings) if settings else context())
 
 
 def listen(

@@ -44,16 +44,23 @@ def _describe(dtype: DType) -> tuple[int, str | None, DType]:
     if dtype.itemsize == 0:
         raise TypeError(f"{dtype} has elements of 0 bytes")
     sent = dtype if dtype.isnative and dtype.fields is None else dtype.newbyteorder("<")
-    description = np.lib.format.dtype_to_descr(sent)
-    if isinstance(description, list):
-        _check_fields(sent, description)
-    return OTHER, description if isinstance(description, str) else repr(description), sent
+    descr = np.lib.format.dtype_to_descr(sent)
+    description = descr if isinstance(descr, str) else repr(descr)
+    _check_description(sent, description)
+    return OTHER, description, sent
 
 
-def _check_fields(dtype: DType, description: list[Any]) -> None:
-    """A description must give the dtype back: it cannot say that fields overlap."""
-    if np.lib.format.descr_to_dtype(description) != dtype:
-        raise TypeError(f"{dtype} has fields that overlap or are out of order")
+def _check_description(dtype: DType, description: str) -> None:
+    """A description must give the dtype back at the receiver."""
+    try:
+        parsed = parse(OTHER, description, dtype.itemsize)
+    except ValueError:
+        raise TypeError(
+            f"{str(dtype)[:200]} has fields that cannot be described: nested too deep, or with signs in "
+            "their names that Python does not print"
+        ) from None
+    if parsed != dtype:
+        raise TypeError(f"{str(dtype)[:200]} has fields that overlap or are out of order")
 
 
 def describe(key: str, dtype: DType) -> tuple[int, str | None, DType]:

@@ -12,6 +12,7 @@ from types import GenericAlias
 from typing import Any, ClassVar, Generic, Self, TypeVar, final, overload
 
 from numpy.typing import DTypeLike
+from typing_extensions import disjoint_base
 
 from .typing import Array, Arrays, Info, Setting
 
@@ -22,7 +23,7 @@ version: str
 
 def info() -> Info: ...
 def log_to(fd: int, /) -> None: ...
-@final
+@disjoint_base
 class Context:
     def __new__(cls, **settings: Setting) -> Self: ...
     def listen(self, address: str, *, writable: bool = False) -> Server: ...
