@@ -5,6 +5,7 @@
  * folder "haul" beside the library. A loaded plugin stays loaded: threads or handlers of the
  * libraries it brought may outlive every context. */
 #include "engine.h"
+#include "signals.h"
 
 #include <dirent.h>
 #include <dlfcn.h>
@@ -281,8 +282,11 @@ void haul_providers_each(struct haul_options *options,
                          void (*visit)(const struct haul_provider_info *info, void *arg), void *arg)
 {
     struct report report = {options, visit, arg};
+    struct haul_signals before;
     pthread_mutex_lock(&plugins_lock);
+    haul_signals_save(&before);
     each_plugin(provider_path(options), report_plugin, &report);
+    haul_signals_restore(&before);
     pthread_mutex_unlock(&plugins_lock);
 }
 
@@ -296,32 +300,23 @@ static void append_name(struct plugin *plugin, void *arg)
 {
     struct names *names = arg;
     size_t used = strlen(names->text);
-    if (plugin->provider)
-        snprintf(names->text + used, sizeof names->text - used, "%s%s", used ? ", " : "",
-                 plugin->provider->name);
-}
-
-/* The first provider whose kinds might be meant. */
-static void note_kinds(struct plugin *plugin, void *arg)
-{
-    const struct haul_provider **provider = arg;
-    if (!*provider && plugin->provider && plugin->provider->rma && plugin->provider->rma->kind)
-        *provider = plugin->provider;
+    const struct haul_provider *provider = plugin->provider;
+    if (!provider)
+        return;
+    bool kinds = provider->rma && provider->rma->kind;
+    snprintf(names->text + used, sizeof names->text - used, "%s%s%s%s%s", used ? ", " : "",
+             provider->name, kinds ? " or " : "", kinds ? provider->name : "",
+             kinds ? ":KIND" : "");
 }
 
 static int unknown_provider(const char *path, const char *name)
 {
     struct names names = {""};
-    const struct haul_provider *with_kinds = NULL;
-    char hint[128] = "";
     each_plugin(path, append_name, &names);
-    each_plugin(path, note_kinds, &with_kinds);
-    if (with_kinds)
-        snprintf(hint, sizeof hint, "; did you mean %s:%.40s?", with_kinds->name, name);
     return haul_fail(HAUL_PROVIDER,
-                     "there is no provider \"%s\"%s; there are: auto, %s (HAUL_PROVIDER chooses, "
+                     "there is no provider \"%s\"; there are: auto, %s (HAUL_PROVIDER chooses, "
                      "HAUL_PROVIDER_PATH says where plugins are, `haul info` shows them)",
-                     name, hint, names.text);
+                     name, names.text);
 }
 
 /* Opens the instances of a provider that the engine uses, as transport number transport_count.
@@ -423,9 +418,12 @@ int haul_transports_open(struct haul_engine *engine)
         return haul_fail(HAUL_PROVIDER, "the provider's name \"%.80s\" is too long", wanted);
     memcpy(name, wanted, length);
     name[length] = '\0';
+    struct haul_signals before;
     pthread_mutex_lock(&plugins_lock);
+    haul_signals_save(&before);
     const char *kind = wanted[length] ? wanted + length + 1 : "";
     int err = strcmp(name, "auto") ? open_named(engine, name, kind) : open_auto(engine);
+    haul_signals_restore(&before);
     pthread_mutex_unlock(&plugins_lock);
     if (err)
         haul_transports_close(engine);

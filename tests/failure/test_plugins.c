@@ -4,6 +4,8 @@
 
 #include <haul/provider.h>
 
+#include <signal.h>
+
 /* What was reported of each plugin in the folder. */
 struct report {
     char other_abi[512], needs_vanished[512], no_entry[512];
@@ -66,6 +68,29 @@ static void test_they_cannot_be_opened(void **state)
     cannot_open("../unusable/haul_other_abi", "there is no provider");
 }
 
+static void count_signal(int number)
+{
+    (void)number;
+}
+
+/* What the libraries of a plugin set up for themselves is undone: handlers belong to the program.
+ */
+static void test_signal_handlers_stay(void **state)
+{
+    struct sigaction now, mine = {.sa_handler = count_signal, .sa_flags = SA_RESTART};
+    (void)state;
+    sigaction(SIGINT, &mine, NULL);
+    sigaction(SIGTERM, &mine, NULL);
+    struct haul_options *options = options_with("takes_signals");
+    struct haul_context *context;
+    assert_int_equal(haul_open(&context, options), HAUL_PROVIDER);
+    haul_options_destroy(options);
+    sigaction(SIGINT, NULL, &now);
+    assert_true(now.sa_handler == count_signal && now.sa_flags & SA_RESTART);
+    sigaction(SIGTERM, NULL, &now);
+    assert_true(now.sa_handler == count_signal);
+}
+
 /* tcp works beside them: by its name, and as what is left for auto. */
 static void test_others_work(void **state)
 {
@@ -89,6 +114,7 @@ static void test_others_work(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_signal_handlers_stay), /* before another has loaded that plugin */
         cmocka_unit_test(test_reasons_are_reported),
         cmocka_unit_test(test_they_cannot_be_opened),
         cmocka_unit_test(test_others_work),

@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * A plugin whose libraries take a signal for themselves, once they are loaded and once they are
+ * opened. It finds nothing that it could use. */
+#include <haul/provider.h>
+
+#include <signal.h>
+#include <stdlib.h>
+
+static void take(int number)
+{
+    (void)number;
+    abort();
+}
+
+__attribute__((constructor)) static void loaded(void)
+{
+    signal(SIGINT, take);
+}
+
+static int open_nothing(struct haul_engine *engine, const char *kind, void **instance)
+{
+    (void)engine;
+    (void)kind;
+    (void)instance;
+    signal(SIGTERM, take);
+    return HAUL_PROVIDER;
+}
+
+const struct haul_provider *haul_provider_entry(const struct haul_host *host);
+const struct haul_provider *haul_provider_entry(const struct haul_host *host)
+{
+    static const struct haul_rma_ops rma = {.open = open_nothing};
+    static const struct haul_provider provider = {.abi = HAUL_PROVIDER_ABI,
+                                                  .size = sizeof provider,
+                                                  .name = "takes_signals",
+                                                  .description = "signals",
+                                                  .rma = &rma};
+    (void)host;
+    return &provider;
+}
