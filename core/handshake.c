@@ -178,7 +178,8 @@ void haul_handshake_probed(struct haul_link *link, int err)
         return;
     if (err) {
         snprintf(link->peer->why, sizeof link->peer->why, "%s: the proving read failed: %s",
-                 link->rma->name, haul_error_sentence(err));
+                 link->rma->name,
+                 err == HAUL_CANCELLED ? "it did not end in time" : haul_error_sentence(err));
         haul_handshake_undo(link);
     }
     if (link->choosing)

@@ -17,8 +17,10 @@
 
 /* A connection that has not greeted by then is given up. */
 #define HANDSHAKE_NS (10 * (uint64_t)HAUL_NS_PER_S)
-/* A read that should prove an rma path and has not ended by then is fenced. */
+/* A read that should prove an rma path and has not ended by then is fenced. Where there is another
+ * path it is soon taken; who insists on rma gives a busy machine the time. */
 #define PROBE_NS (2 * (uint64_t)HAUL_NS_PER_S)
+#define PROBE_INSISTING_NS (9 * (uint64_t)HAUL_NS_PER_S)
 
 /* ---- Life ------------------------------------------------------------------------------------ */
 
@@ -336,7 +338,9 @@ int haul_link_frame(struct haul_link *link, const uint8_t *header, size_t header
 static void greet_in_time(struct haul_link *link, uint64_t now_ns, uint64_t *next_ns)
 {
     uint64_t limit_ns = link->since_ns + HANDSHAKE_NS;
-    if (link->probing && now_ns >= link->since_ns + PROBE_NS)
+    uint64_t probe_limit_ns =
+        link->since_ns + (link->engine->rma_required ? PROBE_INSISTING_NS : PROBE_NS);
+    if (link->probing && now_ns >= probe_limit_ns)
         link->rma->provider->rma->fence(link->rma_peer);
     if (now_ns >= limit_ns)
         haul_link_lose(
@@ -346,7 +350,7 @@ static void greet_in_time(struct haul_link *link, uint64_t now_ns, uint64_t *nex
                 : "%s: connected, but the other side did not answer haul's greeting in 10 s",
             link->peer->address);
     else
-        *next_ns = link->probing ? HAUL_MIN(limit_ns, link->since_ns + PROBE_NS) : limit_ns;
+        *next_ns = link->probing ? HAUL_MIN(limit_ns, probe_limit_ns) : limit_ns;
 }
 
 /* No fabric promises that a read of a silent peer's memory ever ends. */

@@ -109,10 +109,10 @@ static int wait_connected(struct haul_peer *peer, int64_t timeout_ns)
         return haul_fail_with(peer->last_err, peer->last_why);
     if (err == HAUL_TIMEOUT) {
         snprintf(why, sizeof why, "%s", peer->last_err ? peer->last_why : "it does not answer");
-        return haul_fail(HAUL_UNREACHABLE,
-                         "no connection to %.100s in %.1f s: %.250s. Is a haul "
-                         "server listening there?",
-                         peer->address, (double)timeout_ns / HAUL_NS_PER_S, why);
+        bool asks = strchr(why, '?') != NULL;
+        return haul_fail(HAUL_UNREACHABLE, "no connection to %.100s in %.1f s: %.250s%s",
+                         peer->address, (double)timeout_ns / HAUL_NS_PER_S, why,
+                         asks ? "" : ". Is a haul server listening there?");
     }
     return err ? haul_fail_with(err, "") : 0;
 }

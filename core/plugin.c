@@ -293,6 +293,7 @@ void haul_providers_each(struct haul_options *options,
 /* ---- Choice ---------------------------------------------------------------------------------- */
 
 struct names {
+    const char *wanted;
     char text[256];
 };
 
@@ -303,15 +304,16 @@ static void append_name(struct plugin *plugin, void *arg)
     const struct haul_provider *provider = plugin->provider;
     if (!provider)
         return;
-    bool kinds = provider->rma && provider->rma->kind;
-    snprintf(names->text + used, sizeof names->text - used, "%s%s%s%s%s", used ? ", " : "",
-             provider->name, kinds ? " or " : "", kinds ? provider->name : "",
-             kinds ? ":KIND" : "");
+    used += (size_t)snprintf(names->text + used, sizeof names->text - used, "%s%s",
+                             used ? ", " : "", provider->name);
+    if (provider->rma && provider->rma->kind && used < sizeof names->text)
+        snprintf(names->text + used, sizeof names->text - used,
+                 " (\"%s:%.24s\" if that is a kind of it)", provider->name, names->wanted);
 }
 
 static int unknown_provider(const char *path, const char *name)
 {
-    struct names names = {""};
+    struct names names = {.wanted = name};
     each_plugin(path, append_name, &names);
     return haul_fail(HAUL_PROVIDER,
                      "there is no provider \"%s\"; there are: auto, %s (HAUL_PROVIDER chooses, "

@@ -75,7 +75,7 @@ static inline uint64_t haul_get_u64(const uint8_t *from)
  * (array bytes, may be empty). The prefix is 16 bytes, little-endian:
  *   0 u8 type | 1 u8 flags | 2 u16 zero | 4 u32 body_bytes | 8 u64 payload_bytes
  * docs/WIRE.md has the types and bodies; a channel reads nothing but the two lengths. */
-enum { HAUL_PREFIX_BYTES = 16 };
+enum { HAUL_PREFIX_BYTES = 16, HAUL_PREFIX_TYPE_MAX = 63 /* of its first byte, the type */ };
 
 static inline uint32_t haul_prefix_body_bytes(const uint8_t *prefix)
 {

@@ -38,6 +38,9 @@ static const struct haul_provider_field fields[] = {
     {"nic", "", "device or interface that ofi uses (\"mlx5_0\", \"eth0\"); empty: any"},
     {"advertise", "",
      "IPv4 address that peers read from with ofi:tcp and ofi:net; empty: that of the connection"},
+    {"ofi_auto", "",
+     "kinds of ofi that `auto` may use besides those of fabrics (\"net,tcp\"), for peers that "
+     "insist"},
     {NULL, NULL, NULL},
 };
 
@@ -135,15 +138,29 @@ static bool fabric_devices_exist(void)
     return found;
 }
 
+/* Whether a list of words, separated by commas, has this one. */
+static bool has_word(const char *words, const char *word)
+{
+    size_t bytes = strlen(word);
+    while (*words) {
+        size_t length = strcspn(words, ",");
+        if (length == bytes && !strncmp(words, word, bytes))
+            return true;
+        words += length + (words[length] == ',');
+    }
+    return false;
+}
+
 static bool kind_at(struct haul_engine *engine, unsigned index, bool automatic,
                     char kind[HAUL_RMA_KIND_MAX])
 {
-    (void)engine;
-    if (automatic && !fabric_devices_exist())
+    const char *more = haul_ofi_host->setting(engine, "ofi_auto");
+    if (automatic && !*more && !fabric_devices_exist())
         return false;
     pthread_once(&looked, look);
     for (size_t i = 0; i < PREFERENCES; i++) {
-        bool wanted = automatic ? preferences[i].fast : !preferences[i].by_name_only;
+        bool wanted = automatic ? preferences[i].fast || has_word(more, preferences[i].name)
+                                : !preferences[i].by_name_only;
         if (!available[i] || !wanted || index-- > 0)
             continue;
         snprintf(kind, HAUL_RMA_KIND_MAX, "%s", preferences[i].name);

@@ -107,11 +107,24 @@ static void deliver_header(struct haul_tcp_conn *conn, const uint8_t *header, si
         haul_tcp_conn_give_up(conn);
 }
 
+/* A stranger may wait for our answer to less than a prefix (ZeroMQ does, after 10 bytes): what
+ * cannot be the begin of a frame is refused at once. */
+static void refuse_stranger(struct haul_tcp_conn *conn)
+{
+    struct haul_tcp_input *input = &conn->input;
+    uint8_t prefix[HAUL_PREFIX_BYTES] = {0};
+    memcpy(prefix, input->header, input->header_have);
+    if (prefix[0] > HAUL_PREFIX_TYPE_MAX && haul_tcp_host->check(conn->link, prefix))
+        haul_tcp_conn_give_up(conn);
+}
+
 /* n bytes were added to the header that came in part. */
 static void header_grown(struct haul_tcp_conn *conn, size_t n)
 {
     struct haul_tcp_input *input = &conn->input;
     input->header_have += n;
+    if (input->header_have < HAUL_PREFIX_BYTES)
+        refuse_stranger(conn);
     if (input->header_have == HAUL_PREFIX_BYTES) {
         if (haul_tcp_host->check(conn->link, input->header)) {
             haul_tcp_conn_give_up(conn);

@@ -148,6 +148,12 @@ class Attacks(FailureTest):
         for words in ("an HTTP request", "TLS", "SSH", "ZeroMQ"):
             self.assertIn(words, self.server.error_text)
 
+    def test_a_stranger_that_waits(self):
+        """ZeroMQ sends no more before it has an answer."""
+        self.exchange(b"\xff" + bytes(8) + b"\x7f")
+        self.finish()
+        self.assertIn("ZeroMQ", self.server.error_text)
+
     def test_broken_frames(self):
         """A sentence for whoever wrote the sender, and the end of the connection."""
         for name, data in attacks.BROKEN.items():
