@@ -16,7 +16,7 @@
 const struct haul_host *haul_ofi_host;
 
 /* The newest API that this file was tested with. */
-enum { TESTED_MAJOR = 1, TESTED_MINOR = 17 };
+enum { TESTED_MAJOR = 2, TESTED_MINOR = 6 };
 
 /* Best first; `fast`: better than any channel. The rest is for tests, and by name. */
 static const struct {
