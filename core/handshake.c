@@ -11,6 +11,7 @@
  * (rma_required) gives up with the reason. The server may send as soon as it has sent its WELCOME,
  * so a client that is still proving takes messages already. */
 #include "engine.h"
+#include "utf8.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -114,6 +115,15 @@ int haul_handshake_start(struct haul_link *link)
 
 /* ---- The rma path ---------------------------------------------------------------------------- */
 
+/* One more path that was refused, and why. */
+static void add_reason(struct haul_peer *peer, const struct haul_transport *transport,
+                       const char *reason)
+{
+    size_t used = strlen(peer->why);
+    snprintf(peer->why + used, sizeof peer->why - used, "%s%s: %s", used ? "; " : "",
+             transport->name, reason);
+}
+
 /* Attaches to the first provider of `hello` that we have, in our order of preference, and that
  * either proves itself at once or has begun to (link->probing). Without one, link->peer->why says
  * why. */
@@ -137,7 +147,7 @@ static void try_rma(struct haul_link *link, const struct haul_wire_hello *hello)
             err = haul_reads_probe(link, rma);
         }
         if (err) {
-            snprintf(peer->why, sizeof peer->why, "%s: %s", transport->name, haul_error_detail());
+            add_reason(peer, transport, haul_error_detail());
             haul_handshake_undo(link);
         }
     }
@@ -158,10 +168,11 @@ static int open_link(struct haul_link *link)
     struct haul_peer *peer = link->peer;
     if (link->server && send_hello(link, HAUL_FRAME_WELCOME, link->rma, peer->why))
         return HAUL_NO_MEMORY;
+    if (!link->server && !link->rma && !*peer->why && has_rma(engine))
+        snprintf(peer->why, sizeof peer->why, "the server shares no rma provider with this side");
     if (!link->server && engine->rma_required && !link->rma)
         return haul_fail(HAUL_PROVIDER, "no common path with provider %s: %s",
-                         engine->config.provider,
-                         *peer->why ? peer->why : "the server does not offer it");
+                         engine->config.provider, peer->why);
     snprintf(peer->path, sizeof peer->path, "%s%s%s", link->transport->name, link->rma ? "+" : "",
              link->rma ? link->rma->name : "");
     if (*peer->why)
@@ -177,9 +188,10 @@ void haul_handshake_probed(struct haul_link *link, int err)
     if (link->state == HAUL_LINK_LOST)
         return;
     if (err) {
-        snprintf(link->peer->why, sizeof link->peer->why, "%s: the proving read failed: %s",
-                 link->rma->name,
+        char reason[HAUL_DETAIL_MAX];
+        snprintf(reason, sizeof reason, "the proving read failed: %s",
                  err == HAUL_CANCELLED ? "it did not end in time" : haul_error_sentence(err));
+        add_reason(link->peer, link->rma, reason);
         haul_handshake_undo(link);
     }
     if (link->choosing)
@@ -191,13 +203,21 @@ void haul_handshake_probed(struct haul_link *link, int err)
 
 /* ---- Frames ---------------------------------------------------------------------------------- */
 
+/* Why the server refused paths: "here" and "there" in it are the server's. */
+static void take_why(struct haul_peer *peer, const char *why)
+{
+    size_t used =
+        (size_t)snprintf(peer->why, sizeof peer->why, "%s", *why ? "the server says: " : "");
+    haul_utf8_clean(peer->why + used, sizeof peer->why - used, why, strlen(why));
+}
+
 static int take_hello(struct haul_link *link, const struct haul_wire_hello *hello)
 {
     link->peer_nonce = hello->nonce;
     link->message_max = hello->message_max;
     link->window_messages = link->credit_messages = hello->credit_messages;
     link->credit_bytes = hello->credit_bytes;
-    snprintf(link->peer->why, sizeof link->peer->why, "%s", hello->why);
+    take_why(link->peer, link->server ? "" : hello->why);
     haul_log(HAUL_LOG_DEBUG, "%s: process %llu, which asks after %.3g s of silence (0: never)",
              address_of(link), (unsigned long long)hello->pid,
              (double)hello->heartbeat_ns / (double)HAUL_NS_PER_S);

@@ -74,10 +74,10 @@ static int check_blob(struct haul_ofi *ofi, const uint8_t *blob, size_t bytes)
     uint32_t version = haul_get_u32(blob + 4);
     if (needs_same_version(ofi) && version != fi_version())
         return haul_ofi_host->fail(HAUL_UNSUPPORTED,
-                                   "the peer has libfabric %u.%u, this side %u.%u: %s of different "
-                                   "versions do not talk",
-                                   FI_MAJOR(version), FI_MINOR(version), FI_MAJOR(fi_version()),
-                                   FI_MINOR(fi_version()), ofi->kind);
+                                   "libfabric is %u.%u here and %u.%u there: %s needs the same "
+                                   "version on both sides",
+                                   FI_MAJOR(fi_version()), FI_MINOR(fi_version()),
+                                   FI_MAJOR(version), FI_MINOR(version), ofi->kind);
     if (haul_get_u32(blob + 8) != ofi->info->addr_format ||
         haul_get_u32(blob + 12) != ofi->info->ep_attr->protocol ||
         haul_get_u32(blob + 16) != ofi->info->ep_attr->protocol_version)
