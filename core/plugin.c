@@ -278,16 +278,53 @@ static const char *provider_path(const struct haul_options *options)
     return path ? path : "";
 }
 
+/* Calls visit() for all that can be found, from outside plugins_lock. */
+static void with_plugins(const struct haul_options *options,
+                         void (*visit)(struct plugin *plugin, void *arg), void *arg)
+{
+    struct haul_signals before;
+    pthread_mutex_lock(&plugins_lock);
+    haul_signals_save(&before);
+    each_plugin(provider_path(options), visit, arg);
+    haul_signals_restore(&before);
+    pthread_mutex_unlock(&plugins_lock);
+}
+
 void haul_providers_each(struct haul_options *options,
                          void (*visit)(const struct haul_provider_info *info, void *arg), void *arg)
 {
     struct report report = {options, visit, arg};
-    struct haul_signals before;
-    pthread_mutex_lock(&plugins_lock);
-    haul_signals_save(&before);
-    each_plugin(provider_path(options), report_plugin, &report);
-    haul_signals_restore(&before);
-    pthread_mutex_unlock(&plugins_lock);
+    with_plugins(options, report_plugin, &report);
+}
+
+struct examination {
+    const char *provider;
+    void (*found)(const char *provider, const struct haul_finding *finding, void *arg);
+    void *arg;
+};
+
+static void pass_finding(const struct haul_finding *finding, void *arg)
+{
+    struct examination *examination = arg;
+    examination->found(examination->provider, finding, examination->arg);
+}
+
+static void examine_plugin(struct plugin *plugin, void *arg)
+{
+    struct examination *examination = arg;
+    if (!plugin->provider || !plugin->provider->examine)
+        return;
+    examination->provider = plugin->provider->name;
+    plugin->provider->examine(pass_finding, examination);
+}
+
+void haul_providers_examine(const struct haul_options *options,
+                            void (*found)(const char *provider, const struct haul_finding *finding,
+                                          void *arg),
+                            void *arg)
+{
+    struct examination examination = {.found = found, .arg = arg};
+    with_plugins(options, examine_plugin, &examination);
 }
 
 /* ---- Choice ---------------------------------------------------------------------------------- */

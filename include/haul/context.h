@@ -57,6 +57,28 @@ HAUL_API void haul_providers_each(struct haul_options *options,
                                   void (*visit)(const struct haul_provider_info *info, void *arg),
                                   void *arg);
 
+/* What a provider found out about this machine, as haul_providers_examine() reports it. */
+enum haul_finding_state {
+    HAUL_FINDING_OK,
+    HAUL_FINDING_NOTE,    /* good to know; nothing has to be done */
+    HAUL_FINDING_WARNING, /* something is not as good as it could be */
+    HAUL_FINDING_BROKEN,  /* something does not work */
+};
+struct haul_finding {
+    enum haul_finding_state state;
+    const char *found;  /* one line: "verbs: mlx5_0, link up, 100 Gbit/s" */
+    const char *advice; /* what to do, one line; NULL: nothing */
+};
+/* Asks all providers that can be found and loaded what they find on this machine: versions of
+ * libraries, devices, their links. Calls found() for each answer; its text is valid during the call
+ * only, and it must not call haul. May take seconds, because devices are looked at. Any thread; not
+ * in a child of fork() whose parent used a provider. Reports no errors: a provider that does not
+ * load has no findings, and haul_providers_each() says why. */
+HAUL_API void haul_providers_examine(const struct haul_options *options,
+                                     void (*found)(const char *provider,
+                                                   const struct haul_finding *finding, void *arg),
+                                     void *arg);
+
 /* Opens a context. `options` NULL: the environment alone. The caller owns it and closes it;
  * messages received may outlive it. Any thread. Errors: HAUL_CONFIG, HAUL_PROVIDER (unknown, not
  * loadable, another ABI), HAUL_NO_MEMORY, HAUL_SYSTEM. */

@@ -24,7 +24,7 @@ extern "C" {
 #endif
 
 /* Must match exactly before 1.0. */
-#define HAUL_PROVIDER_ABI 1u
+#define HAUL_PROVIDER_ABI 2u
 /* The one symbol that a plugin exports: a function of type haul_provider_entry_fn. The file is
  * named haul_<name>.so. */
 #define HAUL_PROVIDER_ENTRY haul_provider_entry
@@ -319,6 +319,10 @@ struct haul_provider {
     const struct haul_channel_ops *channel;   /* NULL if it has none */
     const struct haul_rma_ops *rma;           /* NULL if it has none */
     const struct haul_provider_field *fields; /* ends with a NULL name; may be NULL */
+    /* Optional (NULL): what there is on this machine for it, for people (`haul doctor`): calls
+     * found() for each thing, with text that is its own. Any thread, without a context and under no
+     * drive lock; never twice at once. It may block, and leaves nothing open. */
+    void (*examine)(void (*found)(const struct haul_finding *finding, void *arg), void *arg);
 };
 
 /* Returns the descriptor, or NULL with host->fail() when it cannot work here (its library is of a

@@ -49,11 +49,24 @@ const char *haul_ofi_error(int error)
     return fi_strerror(error < 0 ? -error : error);
 }
 
+uint32_t haul_ofi_tested(void)
+{
+    return FI_VERSION(TESTED_MAJOR, TESTED_MINOR);
+}
+
+const char *haul_ofi_kind(size_t index, bool *fast)
+{
+    if (index >= PREFERENCES)
+        return NULL;
+    *fast = preferences[index].fast;
+    return preferences[index].name;
+}
+
 /* ---- What libfabric has --------------------------------------------------------------------- */
 
 uint32_t haul_ofi_api(void)
 {
-    uint32_t api = FI_VERSION(TESTED_MAJOR, TESTED_MINOR);
+    uint32_t api = haul_ofi_tested();
     const uint32_t headers = FI_VERSION(FI_MAJOR_VERSION, FI_MINOR_VERSION);
     if (headers < api)
         api = headers;
@@ -198,6 +211,7 @@ HAUL_API const struct haul_provider *haul_provider_entry(const struct haul_host 
         .description = description,
         .rma = &rma_ops,
         .fields = fields,
+        .examine = haul_ofi_examine,
     };
     haul_ofi_host = host;
     snprintf(description, sizeof description, "libfabric %u.%u: reads by the NIC",

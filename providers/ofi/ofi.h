@@ -6,6 +6,7 @@
  *   region.c  registered memory and the ways to it
  *   peer.c    addresses: ours, and those of peers
  *   read.c    reads: posting, completion, and how those that hang are ended
+ *   examine.c what there is on this machine, for people
  *
  * Two endpoints. Reads of ours start at `reader`; peers read through `exporter`, whose address they
  * have. So the reader, which must be closed to end reads that hang, can be made anew without any
@@ -30,8 +31,12 @@ extern const struct haul_host *haul_ofi_host;
 
 /* ---- ofi.c ---------------------------------------------------------------------------------- */
 
+/* The newest version of libfabric that this provider was tested with. */
+uint32_t haul_ofi_tested(void);
 /* The version of libfabric's API that is asked for. */
 uint32_t haul_ofi_api(void);
+/* The kinds, best first; NULL after the last. fast: better than any channel. */
+const char *haul_ofi_kind(size_t index, bool *fast);
 /* A list of what libfabric has for reads of one kind ("tcp"), NULL: of any; freed with
  * fi_freeinfo(). nic: a device or interface, "" for any. Returns libfabric's error. */
 int haul_ofi_find(const char *kind, const char *nic, struct fi_info **found);
@@ -151,5 +156,9 @@ uint64_t haul_ofi_deadline_ns(void *rma);
 void haul_ofi_expect(struct haul_ofi *ofi);
 /* At the end: frees the reads. */
 void haul_ofi_reads_free(struct haul_ofi *ofi);
+
+/* ---- examine.c ------------------------------------------------------------------------------ */
+
+void haul_ofi_examine(void (*found)(const struct haul_finding *finding, void *arg), void *arg);
 
 #endif
