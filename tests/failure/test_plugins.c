@@ -91,6 +91,41 @@ static void test_signal_handlers_stay(void **state)
     assert_true(now.sa_handler == count_signal);
 }
 
+struct findings {
+    int count;
+    char provider[64], found[64], advice[64];
+    enum haul_finding_state state;
+};
+
+static void note_finding(const char *provider, const struct haul_finding *finding, void *arg)
+{
+    struct findings *findings = arg;
+    findings->count++;
+    findings->state = finding->state;
+    snprintf(findings->provider, sizeof findings->provider, "%s", provider);
+    snprintf(findings->found, sizeof findings->found, "%s", finding->found);
+    snprintf(findings->advice, sizeof findings->advice, "%s", finding->advice);
+}
+
+/* Of all in the folder one loads and can be asked. */
+static void test_findings(void **state)
+{
+    struct sigaction now, mine = {.sa_handler = count_signal};
+    struct findings findings = {.count = 0};
+    struct haul_options *options = options_with("tcp");
+    (void)state;
+    sigaction(SIGHUP, &mine, NULL);
+    haul_providers_examine(options, note_finding, &findings);
+    assert_int_equal(findings.count, 1);
+    assert_string_equal(findings.provider, "takes_signals");
+    assert_int_equal(findings.state, HAUL_FINDING_NOTE);
+    assert_string_equal(findings.found, "nothing is here");
+    assert_string_equal(findings.advice, "look elsewhere");
+    sigaction(SIGHUP, NULL, &now);
+    assert_true(now.sa_handler == count_signal);
+    haul_options_destroy(options);
+}
+
 /* tcp works beside them: by its name, and as what is left for auto. */
 static void test_others_work(void **state)
 {
@@ -115,9 +150,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_signal_handlers_stay), /* before another has loaded that plugin */
-        cmocka_unit_test(test_reasons_are_reported),
-        cmocka_unit_test(test_they_cannot_be_opened),
-        cmocka_unit_test(test_others_work),
+        cmocka_unit_test(test_reasons_are_reported),  cmocka_unit_test(test_findings),
+        cmocka_unit_test(test_they_cannot_be_opened), cmocka_unit_test(test_others_work),
     };
     return cmocka_run_group_tests_name("plugins", tests, NULL, NULL);
 }

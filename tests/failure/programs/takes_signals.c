@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  * A plugin whose libraries take a signal for themselves, once they are loaded and once they are
- * opened. It finds nothing that it could use. */
+ * opened or asked. It finds nothing that it could use. */
 #include <haul/provider.h>
 
 #include <signal.h>
@@ -26,7 +26,14 @@ static int open_nothing(struct haul_engine *engine, const char *kind, void **ins
     return HAUL_PROVIDER;
 }
 
-const struct haul_provider *haul_provider_entry(const struct haul_host *host);
+static void examine(void (*found)(const struct haul_finding *finding, void *arg), void *arg)
+{
+    const struct haul_finding finding = {HAUL_FINDING_NOTE, "nothing is here", "look elsewhere"};
+    signal(SIGHUP, take);
+    found(&finding, arg);
+}
+
+HAUL_API haul_provider_entry_fn haul_provider_entry;
 const struct haul_provider *haul_provider_entry(const struct haul_host *host)
 {
     static const struct haul_rma_ops rma = {.open = open_nothing};
@@ -34,7 +41,8 @@ const struct haul_provider *haul_provider_entry(const struct haul_host *host)
                                                   .size = sizeof provider,
                                                   .name = "takes_signals",
                                                   .description = "signals",
-                                                  .rma = &rma};
+                                                  .rma = &rma,
+                                                  .examine = examine};
     (void)host;
     return &provider;
 }
