@@ -7,6 +7,7 @@
 #include <haul/haul.h>
 
 /* Each subcommand has a file of its own. argv[0] is "haul NAME"; the result is an exit code. */
+int haul_command_doctor(int argc, char **argv);
 int haul_command_info(int argc, char **argv);
 int haul_command_send(int argc, char **argv);
 int haul_command_recv(int argc, char **argv);

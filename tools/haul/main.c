@@ -23,6 +23,8 @@ static const struct command {
      haul_command_bench},
 #endif
     {"info", "show the version, the providers found and the configuration", haul_command_info},
+    {"doctor", "say what is wrong here, or on the way to a server, and what to do",
+     haul_command_doctor},
     {"help", "show this help, or that of a command", command_help},
     {"version", NULL, command_version},
 };
