@@ -184,11 +184,15 @@ class Gate:
                 data = source.recv(65536)
                 if not data:
                     return
-                other[source].sendall(data)
+                other[source].sendall(self.change(data) if source is client else data)
                 if source is client:
                     self.left -= len(data)
                     if self.left <= 0:
                         self.reached.set()
+
+    def change(self, data):
+        """What the server gets of the client's bytes."""
+        return data
 
     @staticmethod
     def client_gone(client):

@@ -12,7 +12,7 @@ import numpy
 from support import FILE, HAUL, LIMIT_S, OK, USAGE, CommandTest, Gate
 
 REPOSITORY = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-COMMANDS = ("send", "recv", "bench", "info")
+COMMANDS = ("send", "recv", "bench", "info", "doctor")
 
 
 class Arguments(CommandTest):
@@ -55,7 +55,8 @@ class Arguments(CommandTest):
             ["send", "127.0.0.1:1", "a", "--timeout", "-1"], ["recv", "127.0.0.1:0"],
             ["recv", "--out", self.out], ["recv", ":0", ":0", "--out", self.out],
             ["recv", ":0", "--out", self.out, "--count", "-1"], ["info", "--markdown"],
-            ["info", "extra"])
+            ["info", "extra"], ["doctor", ":1", ":2"], ["doctor", "--sysroot", "/", ":1"],
+            ["doctor", "--sysroot", self.path("nowhere")], ["doctor", "--timeout", "soon"])
         for arguments in wrong:
             with self.subTest(arguments):
                 process = self.run_haul(*arguments)
