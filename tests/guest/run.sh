@@ -1,0 +1,95 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# Boots the Soft-RoCE guest, runs a script in it, and gives back its output and exit status.
+#
+#   run.sh [-b BUILD] [-t SECONDS] [-m MIB] [-l LOG] SCRIPT [FILE...]
+#
+#   -b BUILD    the build folder of haul that goes into the guest (default: build/check/gcc)
+#   -t SECONDS  longest run (default 600); QEMU itself is ended a minute later
+#   -m MIB      memory of the guest (default 1536)
+#   -l LOG      keeps what the guest's kernel said in this file
+#
+# SCRIPT is run by the guest's /bin/sh (dash) as root, after inside/lib.sh, with inside/network.sh's two "hosts":
+# A=10.10.0.1 with the RDMA device a, B=10.10.0.2 with b. haul is in PATH, its test programs are in /haul/tests.
+# Beside it are busybox, ip, tc, rdma, setpriv, ibv_devinfo, perftest's ib_read_bw, ib_read_lat and ib_write_bw,
+# rping and fi_info. Each FILE is in /test, with the libraries that it needs.
+#
+# Kernel and archive are kept in BUILD/guest; the archive is packed anew where the build is newer. The machine is
+# emulated also where there is KVM, so that it is the same everywhere; its timings say nothing about hardware.
+#
+# Exit: the script's status; 124: the time was over; 125: the guest died; 77: it cannot run here, and why.
+set -euo pipefail
+
+here=$(realpath "$(dirname "${BASH_SOURCE[0]}")")
+# shellcheck source=tests/guest/files.sh
+source "$here/files.sh"
+
+build=$here/../../build/check/gcc limit=600 memory=1536 log=
+while getopts b:t:m:l: option; do
+    case $option in
+    b) build=$OPTARG ;;
+    t) limit=$OPTARG ;;
+    m) memory=$OPTARG ;;
+    l) log=$OPTARG ;;
+    *) exit 2 ;;
+    esac
+done
+shift $((OPTIND - 1))
+build=$(realpath "$build")
+guest=$build/guest
+PATH=$PATH:/usr/sbin:/sbin
+
+for tool in qemu-system-x86_64 busybox cpio modprobe dash ip tc rdma setpriv ibv_devinfo ib_read_bw rping fi_info; do
+    if ! command -v "$tool" >/dev/null; then
+        echo "skipped: $tool is not installed (scripts/install-deps.sh test)"
+        exit 77
+    fi
+done
+
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+
+is_packed() {
+    [[ -e $guest/archive ]] &&
+        [[ -z $(find "$here" "$build"/{bin,lib,providers,tests} -newer "$guest/archive" -type f -print -quit) ]]
+}
+
+# The script and its files, as a second archive behind the one that is kept.
+add_test() {
+    local file
+    mkdir -p "$scratch/root/test"
+    cp "$1" "$scratch/root/test/script"
+    shift
+    for file in "$@"; do add_file "$scratch/root" "$file" "/test/$(basename "$file")"; done
+    { cat "$guest/archive" && archive "$scratch/root"; } >"$scratch/initrd"
+}
+
+# Becomes the emulator. (Without AVX, as on Nehalem, it is about twice as fast.)
+boot() {
+    exec timeout --kill-after 5 $((limit + 60)) qemu-system-x86_64 -machine q35,hpet=off -cpu Nehalem \
+        -accel tcg,thread=multi -smp 2 -m "$memory" -display none -nodefaults -no-reboot \
+        -kernel "$(echo "$guest"/kernel/boot/vmlinuz-*)" -initrd "$scratch/initrd" \
+        -append "console=ttyS0 loglevel=5 panic=-1 tsc=reliable mitigations=off random.trust_cpu=on guest.limit=$limit" \
+        -serial "file:$scratch/kernel" -serial "file:$scratch/output" -serial "file:$scratch/status" \
+        >"$scratch/qemu" 2>&1
+}
+
+mkdir -p "$guest"
+"$here/kernel.sh" "$guest/kernel"
+is_packed || "$here/pack.sh" "$guest/kernel" "$build" "$guest/archive"
+add_test "$@"
+boot &
+emulator=$!
+trap 'kill "$emulator" 2>/dev/null; rm -rf "$scratch"' EXIT
+wait "$emulator" || true
+
+cat "$scratch/output"
+cat "$scratch/qemu" >&2
+[[ -z $log ]] || cp "$scratch/kernel" "$log"
+status=$(tr -dc 0-9 <"$scratch/status")
+if [[ -z $status ]]; then
+    echo "the guest died; its kernel's last words:"
+    tail -n 20 "$scratch/kernel"
+    status=125
+fi
+exit "$status"
