@@ -1,10 +1,81 @@
 # shellcheck shell=sh
 # SPDX-License-Identifier: Apache-2.0
-# Sourced before a test script: where things are.
-export PATH=/haul/bin:$PATH LD_LIBRARY_PATH=/haul/lib HAUL_PROVIDER_PATH=/haul/providers
+# Sourced before a test script: where things are, and how programs are run, watched and killed.
+export PATH="/haul/bin:$PATH" LD_LIBRARY_PATH=/haul/lib HAUL_PROVIDER_PATH=/haul/providers
 
-# The two ends of the wire (network.sh), and their devices for HAUL_NIC.
+# The two ends of the wire (network.sh); their RDMA devices, for HAUL_NIC, are a and b.
 export A=10.10.0.1 B=10.10.0.2
+
+# rxm asks for a queue of 256 entries for each of so many peers, and rxe's queues have 32767 at most.
+export FI_UNIVERSE_SIZE=64
+
+readonly LIMIT=120 # seconds that no step takes
 
 now() { cut -d' ' -f1 /proc/uptime; } # seconds since boot, as CLOCK_MONOTONIC counts
 say() { echo "[$(now)] $*"; }
+
+# fail SENTENCE: ends the test, and shows what its programs said.
+fail() {
+    say "FAILED: $*"
+    for log in ./*.out ./*.err; do
+        [ -s "$log" ] && echo "---- $log:" && tail -n 15 "$log"
+    done
+    exit 1
+}
+
+# wait_for COMMAND...: until it succeeds.
+wait_for() {
+    until_s=$(($(cut -d. -f1 /proc/uptime) + LIMIT))
+    until "$@"; do
+        [ "$(cut -d. -f1 /proc/uptime)" -lt $until_s ] || fail "waited $LIMIT s for: $*"
+        sleep 0.02
+    done
+}
+
+# count_lines PATTERN FILE
+count_lines() { grep -c "$1" "$2"; }
+has_lines() { [ "$(count_lines "$1" "$2")" -ge "$3" ]; } # PATTERN FILE COUNT
+
+# start_server NAME ADDRESS NIC: a server that checks every byte (tests/failure). NAME.out has what it says, and
+# NAME.address where it listens. Its process is $started.
+start_server() {
+    mkfifo "$1.in"
+    HAUL_NIC=$3 /haul/tests/failure_program_server "$2" <"$1.in" >"$1.out" 2>"$1.err" &
+    started=$!
+    # (Who holds the pipe open keeps the server alive.)
+    sleep 100000 >"$1.in" &
+    echo $! >"$1.holder"
+    wait_for grep -q listening "$1.out"
+    sed -n 's/^listening //p' "$1.out" >"$1.address"
+}
+
+# stop_server NAME PROCESS: lets it end, which it must do well.
+stop_server() {
+    kill "$(cat "$1.holder")"
+    wait "$2" || fail "the server $1 did not end well"
+    [ ! -s "$1.err" ] || fail "the server $1 complained"
+}
+
+# start_client NUMBER ADDRESS NIC COUNT BYTES: sends COUNT messages of BYTES, four at a time.
+# client-NUMBER.out has a line for each that has ended well. Its process is $started.
+start_client() {
+    HAUL_NIC=$3 /haul/tests/failure_program_client "$2" "$1" "$4" "$5" "$5" >"client-$1.out" 2>"client-$1.err" &
+    started=$!
+}
+
+# check_client NUMBER PROCESS COUNT SERVER: all of its messages have arrived, whole.
+check_client() {
+    wait "$2" || fail "the client $1 did not end well"
+    got=$(count_lines "^message $1 " "$4.out")
+    [ "$got" -eq "$3" ] || fail "of client $1 $got messages of $3 arrived"
+}
+
+# Packets that a device has sent: what tells that RDMA carried bytes.
+packets() { cat "/sys/class/infiniband/$1/ports/1/hw_counters/sent_pkts"; }
+
+# check_packets DEVICE BEFORE BYTES: that many bytes have left by it since.
+check_packets() {
+    sent=$(($(packets "$1") - $2))
+    [ $sent -ge $(($3 / 4096)) ] || fail "$1 has sent $sent packets: $3 bytes went another way"
+    say "$1 has sent $sent packets"
+}

@@ -1,0 +1,70 @@
+# shellcheck shell=sh
+# SPDX-License-Identifier: Apache-2.0
+# In the guest: a wire that goes silent while arrays are read over it. On rxe no completion and no event ever tells:
+# haul's own deadlines must. First the whole wire, so that the peer is lost; then RDMA's packets alone, so that
+# the arrays come by the channel. Another peer, that is reached another way, is served throughout.
+export HAUL_PROVIDER=ofi:verbs HAUL_HEARTBEAT=2
+readonly BYTES=2000000 STALL_S=10 # (HAUL_READ_STALL_S)
+
+silence_all() {
+    for end in va vb; do tc qdisc replace dev $end root netem loss 100% limit 100000; done
+}
+
+# RoCE is UDP to port 4791.
+silence_rdma() {
+    for end in va vb; do
+        tc qdisc replace dev $end root handle 1: prio
+        tc qdisc add dev $end parent 1:3 netem loss 100% limit 100000
+        tc filter add dev $end parent 1: protocol ip u32 match ip protocol 17 0xff match ip dport 4791 0xffff flowid 1:3
+    done
+}
+
+end_silence() {
+    for end in va vb; do
+        tc qdisc del dev $end root
+        tc qdisc replace dev $end root pfifo limit 20000
+    done
+}
+
+is_gone() { ! kill -0 "$1" 2>/dev/null; }
+
+# The server is on all addresses; who comes to 127.0.0.1 is read from without the wire.
+start_server server 0.0.0.0:0 b
+server=$started
+port=$(sed 's/.*://' server.address)
+start_client 1 "127.0.0.1:$port" b 400 $BYTES
+bystander=$started
+
+start_client 2 "$B:$port" a 100000 $BYTES
+client=$started
+wait_for has_lines "^message 2 " server.out 3
+silence_all
+began=$(now)
+served=$(count_lines "^message 1 " server.out)
+wait_for grep -q "^lost 2 " server.out
+say "whole wire silent: the server noticed after $(echo "$began $(now)" | awk '{ printf "%.1f", $2 - $1 }') s"
+wait_for is_gone "$client"
+say "whole wire silent: the client noticed after $(echo "$began $(now)" | awk '{ printf "%.1f", $2 - $1 }') s"
+grep HAUL_PEER_LOST client-2.err || fail "client 2 does not say what happened"
+wait_for has_lines "^message 1 " server.out $((served + 3))
+end_silence
+start_client 3 "$B:$port" a 5 $BYTES
+check_client 3 "$started" 5 server
+
+start_client 4 "$B:$port" a 12 $BYTES
+client=$started
+wait_for has_lines "^message 4 " server.out 3
+silence_rdma
+began=$(now)
+served=$(count_lines "^message 1 " server.out)
+check_client 4 "$client" 12 server
+say "RDMA silent: all had come, by the channel, after $(echo "$began $(now)" | awk '{ printf "%.1f", $2 - $1 }') s (stall: $STALL_S s)"
+wait_for has_lines "^message 1 " server.out $((served + 3))
+end_silence
+before=$(packets a)
+start_client 5 "$B:$port" a 5 $BYTES
+check_client 5 "$started" 5 server
+check_packets a "$before" $((5 * BYTES))
+
+check_client 1 "$bystander" 400 server
+stop_server server "$server"
