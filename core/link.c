@@ -18,8 +18,9 @@
 /* A connection that has not greeted by then is given up. */
 #define HANDSHAKE_NS (10 * (uint64_t)HAUL_NS_PER_S)
 /* A read that should prove an rma path and has not ended by then is fenced. Where there is another
- * path it is soon taken; who insists on rma gives a busy machine the time. */
-#define PROBE_NS (2 * (uint64_t)HAUL_NS_PER_S)
+ * path it is taken after twice the 2 s that a lost packet costs RDMA; who insists on rma gives a
+ * busy machine the time. */
+#define PROBE_NS (5 * (uint64_t)HAUL_NS_PER_S)
 #define PROBE_INSISTING_NS (9 * (uint64_t)HAUL_NS_PER_S)
 
 /* ---- Life ------------------------------------------------------------------------------------ */
