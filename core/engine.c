@@ -3,6 +3,7 @@
 #include "engine.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -207,6 +208,14 @@ static void pool_released(void *arg)
     atomic_store(&engine->pool_released, true);
 }
 
+static void transport_unregistered(struct haul_transport *transport)
+{
+    if (!*transport->unregistered)
+        haul_log(HAUL_LOG_INFO, "%s: %s", transport->name, haul_error_detail());
+    snprintf(transport->unregistered, sizeof transport->unregistered, "%s", haul_error_detail());
+}
+
+/* A slab that cannot be registered is for the channel only, unless that is not what is wanted. */
 static int slab_mapped(struct haul_slab *slab, struct haul_engine *engine, unsigned access)
 {
     void **regions = haul_slab_regions(slab);
@@ -217,9 +226,12 @@ static int slab_mapped(struct haul_slab *slab, struct haul_engine *engine, unsig
         int err =
             transport->provider->rma->reg(transport->rma, haul_slab_base(slab),
                                           haul_slab_bytes(slab), access, &regions[transport->slot]);
-        if (err)
+        if (err && engine->rma_required)
             return err;
-        engine->stats.registrations++;
+        if (err)
+            transport_unregistered(transport);
+        else
+            engine->stats.registrations++;
     }
     return 0;
 }
@@ -256,6 +268,18 @@ static int open_pools(struct haul_engine *engine)
         err = haul_pool_create(engine->config.pool_max, &offer, &engine->offers);
     if (!err)
         haul_pool_notify(engine->pool, pool_released, engine);
+    return err;
+}
+
+/* Who insists on rma hears now that no memory can be registered, and not when somebody connects. */
+static int prove_registration(struct haul_engine *engine)
+{
+    struct haul_block *block;
+    if (!engine->rma_required)
+        return 0;
+    int err = haul_pool_alloc(engine->offers, 1, HAUL_POOL_RESERVED, &block);
+    if (!err)
+        haul_block_release(block);
     return err;
 }
 
@@ -307,6 +331,8 @@ int haul_engine_create(struct haul_options *options, struct haul_engine **engine
             err = haul_options_check_names(made->options);
         if (!err)
             err = open_pools(made);
+        if (!err)
+            err = prove_registration(made);
         made->drive.looks =
             !err && made->transports[0].provider->channel->flags & HAUL_CHANNEL_LOOKS;
         haul_options_warn_environment(made->options);

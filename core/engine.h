@@ -57,7 +57,8 @@ struct haul_transport {
     char name[32]; /* "tcp"; of an rma provider with kinds: "ofi:verbs" */
     void *channel; /* its instance, or NULL */
     void *rma;
-    unsigned slot; /* of its regions in a slab */
+    unsigned slot;                      /* of its regions in a slab */
+    char unregistered[HAUL_DETAIL_MAX]; /* why a slab could not be registered with it last */
 };
 
 struct haul_engine {

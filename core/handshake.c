@@ -24,6 +24,15 @@ static const char *address_of(const struct haul_link *link)
     return link->peer->address;
 }
 
+/* One more path that was refused, and why. */
+static void add_reason(struct haul_peer *peer, const struct haul_transport *transport,
+                       const char *reason)
+{
+    size_t used = strlen(peer->why);
+    snprintf(peer->why + used, sizeof peer->why - used, "%s%s: %s", used ? "; " : "",
+             transport->name, reason);
+}
+
 static void describe_rma(struct haul_link *link, struct haul_transport *transport,
                          struct haul_wire_hello *hello)
 {
@@ -32,10 +41,12 @@ static void describe_rma(struct haul_link *link, struct haul_transport *transpor
     struct haul_wire_rma *rma = &hello->rma[hello->rma_count];
     size_t address_bytes = sizeof rma->address, probe_bytes = sizeof rma->probe;
     void *region = haul_slab_regions(block->slab)[transport->slot];
-    if (ops->address(transport->rma, link, rma->address, &address_bytes) ||
-        ops->offer(region, block->data, sizeof link->nonce, rma->probe, &probe_bytes)) {
-        haul_log(HAUL_LOG_WARNING, "provider %s is not offered to %s: %s", transport->name,
-                 address_of(link), haul_error_detail());
+    const char *why = region ? NULL : transport->unregistered;
+    if (region && (ops->address(transport->rma, link, rma->address, &address_bytes) ||
+                   ops->offer(region, block->data, sizeof link->nonce, rma->probe, &probe_bytes)))
+        why = haul_error_detail();
+    if (why) {
+        add_reason(link->peer, transport, why);
         return;
     }
     snprintf(rma->name, sizeof rma->name, "%s", transport->name);
@@ -93,13 +104,13 @@ static int send_hello(struct haul_link *link, enum haul_frame_type type,
     hello->credit_messages = link->granted_messages;
     hello->credit_bytes = link->granted_bytes;
     hello->heartbeat_ns = engine->config.heartbeat_ns;
-    snprintf(hello->why, sizeof hello->why, "%s", why);
     for (unsigned i = 0; i < engine->transport_count; i++) {
         struct haul_transport *transport = &engine->transports[i];
         if (transport->rma && (type == HAUL_FRAME_HELLO || transport == only) &&
             hello->rma_count < HAUL_WIRE_RMA_MAX)
             describe_rma(link, transport, hello);
     }
+    snprintf(hello->why, sizeof hello->why, "%s", why); /* (a provider may just have said it) */
     size_t bytes = haul_hello_encode(hello, type, frame);
     link->transport->provider->channel->send(link->conn, frame, bytes, NULL, 0, NULL);
     free(hello);
@@ -110,19 +121,11 @@ static int send_hello(struct haul_link *link, enum haul_frame_type type,
 int haul_handshake_start(struct haul_link *link)
 {
     haul_credit_open(link);
+    link->peer->why[0] = '\0'; /* of an earlier connection */
     return send_hello(link, HAUL_FRAME_HELLO, NULL, "");
 }
 
 /* ---- The rma path ---------------------------------------------------------------------------- */
-
-/* One more path that was refused, and why. */
-static void add_reason(struct haul_peer *peer, const struct haul_transport *transport,
-                       const char *reason)
-{
-    size_t used = strlen(peer->why);
-    snprintf(peer->why + used, sizeof peer->why - used, "%s%s: %s", used ? "; " : "",
-             transport->name, reason);
-}
 
 /* Attaches to the first provider of `hello` that we have, in our order of preference, and that
  * either proves itself at once or has begun to (link->probing). Without one, link->peer->why says
@@ -203,11 +206,14 @@ void haul_handshake_probed(struct haul_link *link, int err)
 
 /* ---- Frames ---------------------------------------------------------------------------------- */
 
-/* Why the server refused paths: "here" and "there" in it are the server's. */
+/* Why the server refused paths, after our own reasons: "here" and "there" in it are the server's.
+ */
 static void take_why(struct haul_peer *peer, const char *why)
 {
-    size_t used =
-        (size_t)snprintf(peer->why, sizeof peer->why, "%s", *why ? "the server says: " : "");
+    size_t used = strlen(peer->why);
+    snprintf(peer->why + used, sizeof peer->why - used, "%s%s", *why && used ? "; " : "",
+             *why ? "the server says: " : "");
+    used = strlen(peer->why);
     haul_utf8_clean(peer->why + used, sizeof peer->why - used, why, strlen(why));
 }
 
@@ -217,7 +223,8 @@ static int take_hello(struct haul_link *link, const struct haul_wire_hello *hell
     link->message_max = hello->message_max;
     link->window_messages = link->credit_messages = hello->credit_messages;
     link->credit_bytes = hello->credit_bytes;
-    take_why(link->peer, link->server ? "" : hello->why);
+    if (!link->server)
+        take_why(link->peer, hello->why);
     haul_log(HAUL_LOG_DEBUG, "%s: process %llu, which asks after %.3g s of silence (0: never)",
              address_of(link), (unsigned long long)hello->pid,
              (double)hello->heartbeat_ns / (double)HAUL_NS_PER_S);

@@ -185,8 +185,10 @@ static int read_nonce(struct haul_link *link, struct haul_message *message)
     int err = haul_pool_alloc(engine->pool, bytes, HAUL_POOL_RESERVED, &read->landing);
     if (!err) {
         void *region = haul_slab_regions(read->landing->slab)[link->rma->slot];
-        err = link->rma->provider->rma->read(link->rma_peer, link->probe, link->probe_bytes, 0,
-                                             read->landing->data, region, bytes, read);
+        err = region
+                  ? link->rma->provider->rma->read(link->rma_peer, link->probe, link->probe_bytes,
+                                                   0, read->landing->data, region, bytes, read)
+                  : haul_fail(HAUL_NO_MEMORY, "%s", link->rma->unregistered);
     }
     if (err)
         give_back_read(read);

@@ -101,15 +101,37 @@ static const char *setting(struct haul_engine *engine, const char *name)
     return text ? text : "";
 }
 
+/* The one of several NICs that has the address HAUL_ADVERTISE comes first in the list: what is
+ * opened is the first. False: none has it. */
+static bool put_advertised_first(struct haul_ofi *ofi, const char *advertised)
+{
+    for (struct fi_info **at = &ofi->info; *at; at = &(*at)->next) {
+        struct fi_info *info = *at;
+        if (!haul_ofi_has_address(info, advertised))
+            continue;
+        *at = info->next;
+        info->next = ofi->info;
+        ofi->info = info;
+        return true;
+    }
+    return false;
+}
+
 static int find(struct haul_ofi *ofi)
 {
-    const char *nic = setting(ofi->engine, "nic");
+    const char *nic = setting(ofi->engine, "nic"), *advertised = setting(ofi->engine, "advertise");
     int err = haul_ofi_find(ofi->kind, nic, &ofi->info);
-    if (!err)
-        return 0;
-    return haul_ofi_host->fail(HAUL_PROVIDER,
-                               "libfabric has no provider \"%s\" with RMA%s%s here: %s", ofi->kind,
-                               *nic ? " on " : "", nic, haul_ofi_error(err));
+    if (err)
+        return haul_ofi_host->fail(HAUL_PROVIDER,
+                                   "libfabric has no provider \"%s\" with RMA%s%s here: %s",
+                                   ofi->kind, *nic ? " on " : "", nic, haul_ofi_error(err));
+    bool anywhere = haul_ofi_has_address(ofi->info, "0.0.0.0");
+    if (*advertised && ofi->info->addr_format == FI_SOCKADDR_IN && !anywhere &&
+        !put_advertised_first(ofi, advertised))
+        return haul_ofi_host->fail(HAUL_PROVIDER,
+                                   "ofi:%s: no device has the address %s (HAUL_ADVERTISE)",
+                                   ofi->kind, advertised);
+    return 0;
 }
 
 static int open_all(struct haul_ofi *ofi)
@@ -131,8 +153,13 @@ static int open_all(struct haul_ofi *ofi)
     }
     if (!err)
         err = open_side(ofi, &ofi->exporter);
-    return err ? haul_ofi_host->fail(HAUL_PROVIDER, "ofi:%s: its %s cannot be opened: %s",
-                                     ofi->kind, what, haul_ofi_error(err))
+    /* rxm's queue has 256 entries for each of FI_UNIVERSE_SIZE peers (1024), which libfabric lets
+     * nobody else say; the queues of some devices (rxe) hold less. */
+    const char *advice = err == -FI_EINVAL && strstr(ofi->info->fabric_attr->prov_name, "rxm")
+                             ? "; if the device's queues are small, set FI_UNIVERSE_SIZE=64"
+                             : "";
+    return err ? haul_ofi_host->fail(HAUL_PROVIDER, "ofi:%s: its %s cannot be opened: %s%s",
+                                     ofi->kind, what, haul_ofi_error(err), advice)
                : 0;
 }
 

@@ -37,7 +37,8 @@ enum { PREFERENCES = sizeof preferences / sizeof *preferences };
 static const struct haul_provider_field fields[] = {
     {"nic", "", "device or interface that ofi uses (\"mlx5_0\", \"eth0\"); empty: any"},
     {"advertise", "",
-     "IPv4 address that peers read from with ofi:tcp and ofi:net; empty: that of the connection"},
+     "IPv4 address that peers read from with ofi:tcp, ofi:net and ofi:verbs; empty: that of the "
+     "connection"},
     {"ofi_auto", "",
      "kinds of ofi that `auto` may use besides those of fabrics (\"net,tcp\"), for peers that "
      "insist"},

@@ -58,7 +58,9 @@ TAILQ_HEAD(haul_ofi_reads, haul_ofi_read);
 struct haul_ofi {
     struct haul_engine *engine;
     char kind[HAUL_RMA_KIND_MAX];
-    struct fi_info *info; /* as libfabric returned it: what it says is obeyed */
+    /* As libfabric returned it: what it says is obeyed. The first of all that fit: the others say
+     * which NICs there are beside ours. */
+    struct fi_info *info;
     struct fid_fabric *fabric;
     struct fid_domain *domain;
     struct fid_av *addresses;
@@ -123,6 +125,8 @@ struct haul_ofi_peer {
     unsigned reads; /* not ended */
 };
 
+/* Whether the IPv4 address is that of its NIC ("0.0.0.0": of all). */
+bool haul_ofi_has_address(const struct fi_info *info, const char *address);
 int haul_ofi_describe(void *rma, struct haul_link *link, void *blob, size_t *bytes);
 int haul_ofi_attach(void *rma, const void *blob, size_t bytes, struct haul_link *link, void **peer);
 void haul_ofi_detach(void *peer);

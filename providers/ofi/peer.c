@@ -14,12 +14,49 @@ enum { BLOB_VERSION = 1, BLOB_HEAD_BYTES = 20 };
 
 /* ---- Ours ----------------------------------------------------------------------------------- */
 
+bool haul_ofi_has_address(const struct fi_info *info, const char *address)
+{
+    struct sockaddr_in own;
+    struct in_addr wanted;
+    if (info->addr_format != FI_SOCKADDR_IN || !info->src_addr || info->src_addrlen < sizeof own ||
+        inet_pton(AF_INET, address, &wanted) != 1)
+        return false;
+    memcpy(&own, info->src_addr, sizeof own);
+    return own.sin_addr.s_addr == wanted.s_addr;
+}
+
+static const char *setting(struct haul_ofi *ofi, const char *name)
+{
+    const char *text = haul_ofi_host->setting(ofi->engine, name);
+    return text ? text : "";
+}
+
+/* Of several NICs the user's connection says which one is meant, unless a setting does: to a peer
+ * that came over another one ours may be out of reach. */
+static int check_nic(struct haul_ofi *ofi, struct haul_link *link)
+{
+    char host[HAUL_HOST_MAX];
+    if (*setting(ofi, "nic") || *setting(ofi, "advertise"))
+        return 0;
+    haul_ofi_host->link_host(link, host);
+    if (haul_ofi_has_address(ofi->info, host))
+        return 0;
+    for (const struct fi_info *info = ofi->info->next; info; info = info->next)
+        if (haul_ofi_has_address(info, host))
+            return haul_ofi_host->fail(HAUL_UNSUPPORTED,
+                                       "the connection came to %s, the address of %s, but ofi:%s "
+                                       "has opened %s: set HAUL_NIC=%s",
+                                       host, info->domain_attr->name, ofi->kind,
+                                       ofi->info->domain_attr->name, info->domain_attr->name);
+    return 0;
+}
+
 /* The exporter listens on all interfaces: names the one that this peer's connection came to. */
 static int set_host(struct haul_ofi *ofi, struct haul_link *link, struct sockaddr_in *address)
 {
     char host[HAUL_HOST_MAX];
-    const char *advertised = haul_ofi_host->setting(ofi->engine, "advertise");
-    if (!advertised || !*advertised)
+    const char *advertised = setting(ofi, "advertise");
+    if (!*advertised)
         advertised = haul_ofi_host->link_host(link, host);
     if (inet_pton(AF_INET, advertised, &address->sin_addr) == 1)
         return 0;
@@ -35,6 +72,8 @@ int haul_ofi_describe(void *rma, struct haul_link *link, void *blob, size_t *byt
     uint8_t *to = blob;
     size_t address_bytes = *bytes - BLOB_HEAD_BYTES;
     struct sockaddr_in address;
+    if (check_nic(ofi, link))
+        return HAUL_UNSUPPORTED;
     int err = fi_getname(&ofi->exporter.endpoint->fid, to + BLOB_HEAD_BYTES, &address_bytes);
     if (err)
         return haul_ofi_host->fail(HAUL_UNSUPPORTED, "ofi:%s does not know its address: %s",

@@ -9,6 +9,7 @@
 
 #include <stdlib.h>
 #include <sys/random.h>
+#include <sys/resource.h>
 
 enum { WAY_BYTES = 24, KEY_TRIES = 16 };
 
@@ -48,12 +49,15 @@ static int register_memory(struct haul_ofi *ofi, struct haul_ofi_region *region,
 
 static int registration_failed(const struct haul_ofi *ofi, size_t bytes, int error)
 {
-    if (error == -FI_ENOMEM)
+    struct rlimit limit;
+    if (error == -FI_ENOMEM && getrlimit(RLIMIT_MEMLOCK, &limit) == 0 &&
+        limit.rlim_cur != RLIM_INFINITY)
         return haul_ofi_host->fail(
             HAUL_NO_MEMORY,
-            "%zu KiB could not be registered with ofi:%s: the limit of locked memory (ulimit -l) "
-            "is probably too low; raise memlock in /etc/security/limits.conf",
-            bytes >> 10, ofi->kind);
+            "%zu KiB could not be registered with ofi:%s: this process may lock %llu KiB (ulimit "
+            "-l); set \"ulimit -l unlimited\", or a line \"* - memlock unlimited\" in "
+            "/etc/security/limits.conf",
+            bytes >> 10, ofi->kind, (unsigned long long)limit.rlim_cur >> 10);
     return haul_ofi_host->fail(HAUL_SYSTEM, "%zu KiB could not be registered with ofi:%s: %s",
                                bytes >> 10, ofi->kind, haul_ofi_error(error));
 }
