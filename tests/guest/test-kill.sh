@@ -1,4 +1,4 @@
-# shellcheck shell=sh
+# shellcheck shell=sh disable=SC2154
 # SPDX-License-Identifier: Apache-2.0
 # In the guest: a sender that is killed while it is read from, and a receiver that is killed while it reads. It is
 # noticed at once, others are served throughout, and what they get is right.

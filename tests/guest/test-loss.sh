@@ -1,4 +1,4 @@
-# shellcheck shell=sh
+# shellcheck shell=sh disable=SC2154
 # SPDX-License-Identifier: Apache-2.0
 # In the guest: a wire that loses packets, and one that brings some twice. Everything arrives, and is right.
 export HAUL_PROVIDER=ofi:verbs

@@ -1,4 +1,4 @@
-# shellcheck shell=sh
+# shellcheck shell=sh disable=SC2154
 # SPDX-License-Identifier: Apache-2.0
 # In the guest: a wire that goes silent while arrays are read over it. On rxe no completion and no event ever tells:
 # haul's own deadlines must. First the whole wire, so that the peer is lost; then RDMA's packets alone, so that
@@ -35,6 +35,7 @@ port=$(sed 's/.*://' server.address)
 start_client 1 "127.0.0.1:$port" b 400 $BYTES
 bystander=$started
 
+# The whole wire.
 start_client 2 "$B:$port" a 100000 $BYTES
 client=$started
 wait_for has_lines "^message 2 " server.out 3
@@ -51,6 +52,7 @@ end_silence
 start_client 3 "$B:$port" a 5 $BYTES
 check_client 3 "$started" 5 server
 
+# RDMA alone: TCP, and so the connection, goes on.
 start_client 4 "$B:$port" a 12 $BYTES
 client=$started
 wait_for has_lines "^message 4 " server.out 3
@@ -67,4 +69,5 @@ check_client 5 "$started" 5 server
 check_packets a "$before" $((5 * BYTES))
 
 check_client 1 "$bystander" 400 server
-stop_server server "$server"
+grep "reads by ofi:verbs have not moved for $STALL_S s" server.err || fail "the server does not say that reads stalled"
+stop_server server "$server" ': warning: .* by ofi:verbs '

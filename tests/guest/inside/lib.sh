@@ -1,4 +1,4 @@
-# shellcheck shell=sh
+# shellcheck shell=sh disable=SC2034
 # SPDX-License-Identifier: Apache-2.0
 # Sourced before a test script: where things are, and how programs are run, watched and killed.
 export PATH="/haul/bin:$PATH" LD_LIBRARY_PATH=/haul/lib HAUL_PROVIDER_PATH=/haul/providers
@@ -49,11 +49,11 @@ start_server() {
     sed -n 's/^listening //p' "$1.out" >"$1.address"
 }
 
-# stop_server NAME PROCESS: lets it end, which it must do well.
+# stop_server NAME PROCESS [PATTERN]: lets it end, which it must do well, and with no other complaints than those.
 stop_server() {
     kill "$(cat "$1.holder")"
     wait "$2" || fail "the server $1 did not end well"
-    [ ! -s "$1.err" ] || fail "the server $1 complained"
+    ! grep -qv "${3:-^$}" "$1.err" || fail "the server $1 complained"
 }
 
 # start_client NUMBER ADDRESS NIC COUNT BYTES: sends COUNT messages of BYTES, four at a time.
@@ -66,6 +66,7 @@ start_client() {
 # check_client NUMBER PROCESS COUNT SERVER: all of its messages have arrived, whole.
 check_client() {
     wait "$2" || fail "the client $1 did not end well"
+    wait_for has_lines "^message $1 " "$4.out" "$3" # (its lines are written a little later)
     got=$(count_lines "^message $1 " "$4.out")
     [ "$got" -eq "$3" ] || fail "of client $1 $got messages of $3 arrived"
 }
