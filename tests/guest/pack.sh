@@ -7,7 +7,7 @@
 # In the guest BUILD's bin, lib, providers and test programs are in /haul.
 set -euo pipefail
 
-# shellcheck source=tests/guest/files.sh
+# shellcheck disable=SC1091 # (files.sh is checked by itself)
 source "$(dirname "${BASH_SOURCE[0]}")/files.sh"
 here=$(realpath "$(dirname "${BASH_SOURCE[0]}")")
 kernel=$(realpath "$1") build=$(realpath "$2") out=$3

@@ -21,7 +21,7 @@
 set -euo pipefail
 
 here=$(realpath "$(dirname "${BASH_SOURCE[0]}")")
-# shellcheck source=tests/guest/files.sh
+# shellcheck disable=SC1091 # (files.sh is checked by itself)
 source "$here/files.sh"
 
 build=$here/../../build/check/gcc limit=600 memory=1536 log=
