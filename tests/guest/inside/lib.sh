@@ -71,6 +71,19 @@ check_client() {
     [ "$got" -eq "$3" ] || fail "of client $1 $got messages of $3 arrived"
 }
 
+# still_served NUMBER SERVER: more messages of a client arrive, from now on.
+still_served() {
+    wait_for has_lines "^message $1 " "$2.out" $(($(count_lines "^message $1 " "$2.out") + 3))
+}
+
+# end_client NUMBER PROCESS SERVER: ends one that would go on; what it sent has arrived whole and in order.
+end_client() {
+    kill -KILL "$2" || fail "the client $1 had ended"
+    wait_for grep -q "^lost $1 " "$3.out"
+    awk -v client="$1" '$1 == "message" && $2 == client && $3 != count++ { exit 1 }' "$3.out" ||
+        fail "messages of client $1 are missing"
+}
+
 # Packets that a device has sent: what tells that RDMA carried bytes.
 packets() { cat "/sys/class/infiniband/$1/ports/1/hw_counters/sent_pkts"; }
 
