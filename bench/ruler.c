@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -40,6 +41,30 @@ double ruler_fairness(const uint64_t *counts, size_t n)
         squares += (double)counts[i] * (double)counts[i];
     }
     return squares > 0 ? sum * sum / ((double)n * squares) : 0;
+}
+
+void *ruler_map_memory(size_t bytes, bool huge)
+{
+    void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (memory == MAP_FAILED)
+        return NULL;
+    if (huge)
+        madvise(memory, bytes, MADV_HUGEPAGE);
+    memset(memory, 1, bytes);
+    return memory;
+}
+
+void ruler_touch(const void *data, uint64_t bytes)
+{
+    const unsigned char *at = data;
+    uint64_t sum = 0, word;
+    for (; bytes >= 8; bytes -= 8, at += 8) {
+        memcpy(&word, at, 8);
+        sum += word;
+    }
+    while (bytes-- > 0)
+        sum += *at++;
+    __asm__ volatile("" : : "r"(sum)); /* the sum has a reader */
 }
 
 /* ---- Latencies ------------------------------------------------------------------------------- */
@@ -178,4 +203,38 @@ void ruler_result_print(const struct ruler_result *result)
            result->server_cpu_s * per_gib, result->client_cpu_s * per_gib);
     printf("\"minor_faults\": %.4f, \"peak_rss_mib\": %.1f, \"fairness\": %.4f}\n",
            result->minor_faults, result->peak_rss_mib, result->fairness);
+}
+
+/* ---- Spans ----------------------------------------------------------------------------------- */
+
+static double clients_cpu_s(const struct ruler_board *board)
+{
+    uint64_t ns = 0;
+    for (uint32_t i = 0; i < board->slot_count; i++)
+        ns += ruler_cpu_ns(board->slots[i].pid);
+    return (double)ns / 1e9;
+}
+
+void ruler_span_begin(struct ruler_span *span, const struct ruler_board *board)
+{
+    struct rusage usage;
+    getrusage(RUSAGE_SELF, &usage);
+    *span = (struct ruler_span){.minor_faults = usage.ru_minflt,
+                                .client_cpu_s = clients_cpu_s(board),
+                                .server_cpu_s = (double)ruler_cpu_ns(0) / 1e9,
+                                .begin_ns = ruler_now_ns()};
+}
+
+void ruler_span_end(const struct ruler_span *span, const struct ruler_board *board,
+                    struct ruler_result *result)
+{
+    struct rusage usage;
+    result->seconds = (double)(ruler_now_ns() - span->begin_ns) / 1e9;
+    result->server_cpu_s = (double)ruler_cpu_ns(0) / 1e9 - span->server_cpu_s;
+    result->client_cpu_s = clients_cpu_s(board) - span->client_cpu_s;
+    getrusage(RUSAGE_SELF, &usage);
+    result->peak_rss_mib = (double)usage.ru_maxrss / 1024;
+    if (result->messages > 0)
+        result->minor_faults =
+            (double)(usage.ru_minflt - span->minor_faults) / (double)result->messages;
 }

@@ -17,6 +17,10 @@ uint64_t ruler_now_ns(void);
 uint64_t ruler_cpu_ns(pid_t pid);
 /* Jain's index over n counts: 1 if all are equal, 1/n if one has everything. */
 double ruler_fairness(const uint64_t *counts, size_t n);
+/* Memory of its own, faulted in; huge: of huge pages where there are any. NULL: errno. */
+void *ruler_map_memory(size_t bytes, bool huge);
+/* Reads every byte. */
+void ruler_touch(const void *data, uint64_t bytes);
 
 /* ---- Latencies ------------------------------------------------------------------------------- */
 
@@ -102,5 +106,16 @@ struct ruler_result {
     const struct ruler_histogram *latency; /* NULL: not measured */
 };
 void ruler_result_print(const struct ruler_result *result);
+
+/* What a server process and its clients use in the measured time. */
+struct ruler_span {
+    uint64_t begin_ns;
+    double server_cpu_s, client_cpu_s;
+    long minor_faults;
+};
+void ruler_span_begin(struct ruler_span *span, const struct ruler_board *board);
+/* Adds seconds, CPU times, faults and peak memory to a result that has its messages. */
+void ruler_span_end(const struct ruler_span *span, const struct ruler_board *board,
+                    struct ruler_result *result);
 
 #endif

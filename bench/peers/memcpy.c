@@ -32,14 +32,11 @@ static atomic_uint phase;
 
 static char *map_memory(size_t bytes, bool huge)
 {
-    char *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (memory == MAP_FAILED) {
+    char *memory = ruler_map_memory(bytes, huge);
+    if (!memory) {
         perror("memcpy: cannot map memory");
         exit(1);
     }
-    if (huge)
-        madvise(memory, bytes, MADV_HUGEPAGE);
-    memset(memory, 1, bytes);
     return memory;
 }
 

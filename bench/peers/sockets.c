@@ -19,9 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/mman.h>
 #include <sys/prctl.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
@@ -71,11 +69,9 @@ _Noreturn static void die(const char *what)
 
 static void *map_memory(size_t bytes)
 {
-    void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (memory == MAP_FAILED)
+    void *memory = ruler_map_memory(bytes, true);
+    if (!memory)
         die("cannot map memory");
-    madvise(memory, bytes, MADV_HUGEPAGE);
-    memset(memory, 1, bytes);
     return memory;
 }
 
@@ -220,21 +216,10 @@ static struct server {
     struct connection *first, **last; /* waiting for a grant */
 } server;
 
-static void touch(const unsigned char *bytes, size_t count)
-{
-    uint64_t sum = 0;
-    for (size_t i = 0; i + 8 <= count; i += 8) {
-        uint64_t word;
-        memcpy(&word, bytes + i, 8);
-        sum += word;
-    }
-    __asm__ volatile("" : : "r"(sum));
-}
-
 static void finish_message(struct connection *c)
 {
     if (options.touch)
-        touch(c->body, c->header.bytes);
+        ruler_touch(c->body, c->header.bytes);
     c->got = 0;
     if (ruler_board_in(board, RULER_MEASURE))
         c->messages++;
@@ -352,14 +337,6 @@ static void accept_all(int listener)
 
 /* ---- The run --------------------------------------------------------------------------------- */
 
-static double clients_cpu_s(void)
-{
-    uint64_t ns = 0;
-    for (uint32_t i = 0; i < board->slot_count; i++)
-        ns += ruler_cpu_ns(board->slots[i].pid);
-    return (double)ns / 1e9;
-}
-
 static const char *path_taken(void)
 {
     if (options.one_at_a_time)
@@ -377,30 +354,21 @@ static struct ruler_result measure(uint64_t *counts)
                                   .clients = options.clients};
     ruler_board_enter(board, RULER_WARMUP);
     serve(ruler_now_ns() + (uint64_t)(options.warmup * 1e9));
-    struct rusage before, after;
-    getrusage(RUSAGE_SELF, &before);
-    double client_cpu = clients_cpu_s();
-    uint64_t begin = ruler_now_ns(), cpu = ruler_cpu_ns(0);
+    struct ruler_span span;
+    ruler_span_begin(&span, board);
     ruler_board_enter(board, RULER_MEASURE);
-    serve(begin + (uint64_t)(options.duration * 1e9));
+    serve(span.begin_ns + (uint64_t)(options.duration * 1e9));
     ruler_board_enter(board, RULER_OVER);
     if (server.over) {
         fprintf(stderr, "sockets: a client is gone before the end\n");
         exit(1);
     }
-    result.seconds = (double)(ruler_now_ns() - begin) / 1e9;
-    result.server_cpu_s = (double)(ruler_cpu_ns(0) - cpu) / 1e9;
-    result.client_cpu_s = clients_cpu_s() - client_cpu;
-    getrusage(RUSAGE_SELF, &after);
     for (unsigned i = 0; i < options.clients; i++)
         result.messages += counts[i] = server.connections[i].messages;
+    ruler_span_end(&span, board, &result);
     result.bytes = result.messages * options.message_bytes;
     result.rows = result.messages * options.rows;
     result.fairness = ruler_fairness(counts, options.clients);
-    result.peak_rss_mib = (double)after.ru_maxrss / 1024;
-    if (result.messages > 0)
-        result.minor_faults =
-            (double)(after.ru_minflt - before.ru_minflt) / (double)result.messages;
     return result;
 }
 

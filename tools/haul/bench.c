@@ -40,7 +40,8 @@ static const struct argp_option argp_options[] = {
     {"provider", 'p', "P[,P...]", 0, "Measure these providers, in turn (default: tcp)", 1},
     {"peers", KEY_PEERS, "NAME[,NAME...]", OPTION_ARG_OPTIONAL,
      "Measure what others do with the same work, in turn with ours: user_way (Python, pickle, "
-     "tobytes), best_pyzmq (no copy in Python), sockets, memcpy; none of them: \"none\" (without "
+     "tobytes), best_pyzmq (no copy in Python), sockets, memcpy, fabric (libfabric alone, beside "
+     "each ofi:<kind>); none of them: \"none\" (without "
      "this option: sockets and memcpy, the limits)",
      1},
     {"clients", 'n', "N", 0, "Client processes (default: 32; --mode latency has 1)", 2},
@@ -140,7 +141,7 @@ static void check_peers(struct argp_state *state, const struct bench_options *op
     char *list = strdup(options->peers), *rest = NULL;
     for (char *name = strtok_r(list, ",", &rest); name; name = strtok_r(NULL, ",", &rest))
         if (bench_peer_variants(options, name) == 0)
-            argp_error(state, "--peers knows %s and none; not \"%s\"", all_peers, name);
+            argp_error(state, "--peers knows %s, fabric and none; not \"%s\"", all_peers, name);
     free(list);
 }
 

@@ -34,8 +34,6 @@ bool bench_check(const struct bench_workload *workload, size_t index, const void
                  uint64_t client, uint64_t number);
 /* Client and number of a message, from its last array, the stamp. */
 void bench_stamp_read(const void *stamp, uint64_t *client, uint64_t *number);
-/* Reads every byte. */
-void bench_touch(const void *data, uint64_t bytes);
 
 /* ---- Options (bench.c) -------------------------------------------------------------------------
  */
@@ -118,8 +116,8 @@ json_t *bench_run_provider(const struct bench_options *options, const char *prov
 json_t *bench_run_listen(const struct bench_options *options, const char *provider);
 json_t *bench_run_connect(const struct bench_options *options, const char *provider);
 
-/* Number of ways to run a baseline (the strategies of plain sockets); 0: there is no such baseline.
- */
+/* Number of ways to run a baseline (the strategies of plain sockets, the kinds of ofi); 0: there is
+ * no such baseline. */
 unsigned bench_peer_variants(const struct bench_options *options, const char *peer);
 json_t *bench_run_peer(const struct bench_options *options, const char *peer, unsigned variant);
 

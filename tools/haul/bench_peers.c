@@ -6,11 +6,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 /* Strategies of plain sockets: how the receiver waits, and how senders take turns. With one client
  * that waits for each answer there are no turns, but the client may spin as well; as long as haul
  * does by default, so that two spinners on one CPU make way for each other. */
-enum { STRATEGIES = 4, LATENCY_STRATEGIES = 2, STRATEGY_WORDS = 5 };
+enum { STRATEGIES = 4, LATENCY_STRATEGIES = 2, STRATEGY_WORDS = 5, KIND = 64 };
 static const char *const strategies[STRATEGIES][STRATEGY_WORDS] = {
     {"--receiver", "sleep", "--senders", "all"},
     {"--receiver", "spin", "--senders", "all"},
@@ -22,8 +23,37 @@ static const char *const latency_strategies[LATENCY_STRATEGIES][STRATEGY_WORDS] 
     {"--receiver", "spin", "--client-wait", "spin", "--pin"},
 };
 
+/* The variant-th kind of those providers ofi:<kind> that are measured. False: there are fewer. */
+static bool kind_of(const struct bench_options *options, unsigned variant, char *kind, size_t room)
+{
+    static const char prefix[] = "ofi:";
+    for (const char *at = options->providers; *at;) {
+        size_t length = strcspn(at, ",");
+        if (strncmp(at, prefix, sizeof(prefix) - 1) == 0 && variant-- == 0) {
+            snprintf(kind, room, "%.*s", (int)(length - (sizeof(prefix) - 1)),
+                     at + sizeof(prefix) - 1);
+            return true;
+        }
+        at += length;
+        at += *at == ',';
+    }
+    return false;
+}
+
+/* Without one there is a row that says why it is empty. */
+static unsigned count_kinds(const struct bench_options *options)
+{
+    unsigned count = 0;
+    char kind[KIND];
+    while (kind_of(options, count, kind, sizeof(kind)))
+        count++;
+    return count > 0 ? count : 1;
+}
+
 unsigned bench_peer_variants(const struct bench_options *options, const char *peer)
 {
+    if (strcmp(peer, "fabric") == 0)
+        return count_kinds(options);
     if (strcmp(peer, "sockets") == 0)
         return options->mode == BENCH_LATENCY ? LATENCY_STRATEGIES : STRATEGIES;
     return strcmp(peer, "memcpy") == 0 || strcmp(peer, "user_way") == 0 ||
@@ -146,8 +176,36 @@ static void add_strategy(struct command_line *line, const struct bench_options *
         line->argv[line->argc++] = "--touch";
 }
 
+/* Reads with libfabric alone, of the kind of a measured provider. */
+static json_t *run_fabric(const struct bench_options *options, unsigned variant)
+{
+    char path[BENCH_PATH], kind[KIND];
+    const char *nic = getenv("HAUL_NIC"), *spin = getenv("HAUL_SPIN_US");
+    if (access(bench_file("fabric", path), X_OK) != 0)
+        return no_result("libfabric", "haul was built without libfabric");
+    if (!kind_of(options, variant, kind, sizeof(kind)))
+        return no_result("libfabric", "it reads beside a provider ofi:<kind>: name one to measure");
+    char *arrays = array_bytes(&options->workload);
+    struct command_line line = {.argv = {path}, .argc = 1};
+    add_common(&line, options);
+    add(&line, "--arrays", arrays);
+    add(&line, "--kind", kind);
+    add(&line, "--mode", bench_mode_name(options->mode));
+    if (nic)
+        add(&line, "--nic", nic);
+    if (spin)
+        add(&line, "--spin", spin);
+    if (options->touch)
+        line.argv[line.argc++] = "--touch";
+    json_t *result = run_command(options, "libfabric", line.argv);
+    free(arrays);
+    return result;
+}
+
 json_t *bench_run_peer(const struct bench_options *options, const char *peer, unsigned variant)
 {
+    if (strcmp(peer, "fabric") == 0)
+        return run_fabric(options, variant);
     if (strcmp(peer, "sockets") != 0 && strcmp(peer, "memcpy") != 0)
         return run_python(options, peer);
     char path[BENCH_PATH], *arrays = array_bytes(&options->workload);

@@ -104,7 +104,7 @@ static bool consume(struct server *s, const struct received *received, struct ha
             const void *data = data_of(workload, received, i);
             if (!data)
                 return fail(s, "a message is of another workload: give both halves the same");
-            bench_touch(data, workload->arrays[i].nbytes);
+            ruler_touch(data, workload->arrays[i].nbytes);
         }
     return !s->options->verify || verify(s, received, id);
 }

@@ -175,16 +175,3 @@ void bench_stamp_read(const void *stamp, uint64_t *client, uint64_t *number)
     memcpy(client, stamp, 8);
     memcpy(number, (const char *)stamp + 8, 8);
 }
-
-void bench_touch(const void *data, uint64_t bytes)
-{
-    const unsigned char *at = data;
-    uint64_t sum = 0, word;
-    for (; bytes >= 8; bytes -= 8, at += 8) {
-        memcpy(&word, at, 8);
-        sum += word;
-    }
-    while (bytes-- > 0)
-        sum += *at++;
-    __asm__ volatile("" : : "r"(sum)); /* the sum has a reader */
-}

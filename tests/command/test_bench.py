@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The baseline that reads with libfabric alone runs beside the providers ofi:<kind>, and says why not."""
+import json
+import os
+import subprocess
+import unittest
+
+from support import ENVIRONMENT, HAUL, LIMIT_S, OK, TIED, USAGE
+
+BASELINE = os.path.join(os.path.dirname(os.path.dirname(HAUL)), "lib", "haul", "bench", "fabric")
+
+
+def bench(*arguments):
+    return subprocess.run([*TIED, HAUL, "bench", "--json", "-", "--duration", "0.2", "--warmup", "0.1",
+                           *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                          timeout=LIMIT_S, env=ENVIRONMENT, check=False)
+
+
+@unittest.skipUnless(os.access(BASELINE, os.X_OK), "built without libfabric")
+class Fabric(unittest.TestCase):
+    def rows(self, *arguments):
+        run = bench("--peers=fabric", *arguments)
+        self.assertEqual(run.returncode, OK, run.stderr)
+        report = json.loads(run.stdout)
+        self.assertEqual({row["provider"] for row in report["peers"]}, {"libfabric"})
+        return report["peers"]
+
+    def test_reads_beside_each_kind(self):
+        rows = self.rows("--provider", "ofi:tcp,ofi:shm", "--clients", "3", "--workload",
+                         "x:u8[9000001],y:f64[0],z:u8[3]")
+        self.assertEqual([row["path"].split(";")[0] for row in rows], ["tcp", "shm"])
+        for row in rows:
+            self.assertNotIn("reason", row)
+            self.assertGreater(row["messages"], 0)
+            self.assertGreater(row["latency_us"]["p50"], 0)
+
+    def test_without_a_kind(self):
+        (row,) = self.rows("--provider", "tcp", "--clients", "1", "--workload", "x:u8[4096]")
+        self.assertIn("ofi:<kind>", row["reason"])
+
+    def test_unknown_baseline(self):
+        run = bench("--peers=fabrics")
+        self.assertEqual(run.returncode, USAGE)
+        self.assertIn("fabric and none", run.stderr)
+
+
+if __name__ == "__main__":
+    unittest.main()
