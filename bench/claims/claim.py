@@ -89,6 +89,11 @@ class Claim:
             skip(f"{what} is not counted (libhaul_count.so is missing)")
         self.check(what, value < bound, f"< {bound}", f"{value:.4g}")
 
+    def show(self, what, measured):
+        """A number that is not promised."""
+        print(f"| {what} | shown | {measured} | |" if self.options.markdown else f"({what}: {measured})",
+              flush=True)
+
     def end(self):
         sys.exit(0 if self.held else 1)
 

@@ -63,8 +63,8 @@ enum {
 #define PAUSE_IDLE_NS (10000 * NS_PER_US)
 
 static struct options {
-    const char *kind; /* libfabric's provider, without what it layers on it */
-    const char *nic;
+    const char *kind;             /* libfabric's provider, without what it layers on it */
+    const char *nic, *client_nic; /* "": any */
     unsigned clients;
     size_t arrays[ARRAYS_MAX];
     size_t places[ARRAYS_MAX]; /* where each array lies in the memory of a message */
@@ -75,7 +75,13 @@ static struct options {
     bool touch;
     double duration, warmup;
     uint64_t spin_us;
-} options = {.clients = 1, .rows = 1, .nic = "", .duration = 2, .warmup = 0.5, .spin_us = 50};
+} options = {.clients = 1,
+             .rows = 1,
+             .nic = "",
+             .client_nic = "",
+             .duration = 2,
+             .warmup = 0.5,
+             .spin_us = 50};
 
 static struct ruler_board *board;
 
@@ -143,7 +149,17 @@ static bool has_mode(int mode)
     return fabric.info->domain_attr->mr_mode & mode;
 }
 
-static void find_provider(void)
+/* The newest API that both sides of the interface and this file know. */
+static uint32_t api_version(void)
+{
+    const uint32_t headers = FI_VERSION(FI_MAJOR_VERSION, FI_MINOR_VERSION);
+    uint32_t version = FI_VERSION(1, 17);
+    if (headers < version)
+        version = headers;
+    return fi_version() < version ? fi_version() : version;
+}
+
+static void find_provider(const char *nic)
 {
     struct fi_info *hints = fi_allocinfo();
     need("libfabric", hints);
@@ -157,10 +173,10 @@ static void find_provider(void)
     hints->domain_attr->resource_mgmt = FI_RM_ENABLED;
     hints->domain_attr->av_type = FI_AV_TABLE;
     hints->fabric_attr->prov_name = strdup(options.kind);
-    if (*options.nic)
-        hints->domain_attr->name = strdup(options.nic);
-    bool here = sockets && !*options.nic;
-    int err = fi_getinfo(FI_VERSION(1, 17), here ? "127.0.0.1" : NULL, NULL, here ? FI_SOURCE : 0,
+    if (*nic)
+        hints->domain_attr->name = strdup(nic);
+    bool here = sockets && !*nic;
+    int err = fi_getinfo(api_version(), here ? "127.0.0.1" : NULL, NULL, here ? FI_SOURCE : 0,
                          hints, &fabric.info);
     fi_freeinfo(hints);
     need_fi("libfabric has no such provider with RMA here", err);
@@ -187,12 +203,12 @@ static void open_queue(void)
         need_fi("fi_cq_open", fi_cq_open(fabric.domain, &attr, &fabric.queue, NULL));
 }
 
-static void open_fabric(void)
+static void open_fabric(const char *nic)
 {
     struct fi_av_attr attr = {.type = FI_AV_TABLE};
     fabric.epoll = epoll_create1(EPOLL_CLOEXEC);
     need("epoll", fabric.epoll >= 0);
-    find_provider();
+    find_provider(nic);
     need_fi("fi_fabric", fi_fabric(fabric.info->fabric_attr, &fabric.fabric, NULL));
     need_fi("fi_domain", fi_domain(fabric.fabric, fabric.info, &fabric.domain, NULL));
     need_fi("fi_av_open", fi_av_open(fabric.domain, &attr, &fabric.addresses, NULL));
@@ -380,7 +396,7 @@ static void tune(int fd)
 static void client(unsigned index, const struct sockaddr_in *address)
 {
     struct offer offer;
-    open_fabric();
+    open_fabric(options.client_nic);
     make_offer(&offer, index);
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     need("a client cannot connect",
@@ -699,7 +715,7 @@ static void run(void)
     need("shared memory", board);
     int listener = listen_here(&address);
     start_clients(listener, &address);
-    open_fabric();
+    open_fabric(options.nic);
     make_room();
     for (unsigned i = 0; i < options.clients; i++)
         accept_one(listener, &server.connections[i]);
@@ -728,11 +744,12 @@ static void run(void)
 
 /* ---- Arguments ------------------------------------------------------------------------------- */
 
-enum { KEY_NIC = 256, KEY_SPIN, KEY_TOUCH, KEY_ROWS, KEY_WARMUP };
+enum { KEY_NIC = 256, KEY_CLIENT_NIC, KEY_SPIN, KEY_TOUCH, KEY_ROWS, KEY_WARMUP };
 
 static const struct argp_option argp_options[] = {
     {"kind", 'k', "KIND", 0, "libfabric's provider: net, tcp, shm, verbs", 0},
-    {"nic", KEY_NIC, "NAME", 0, "device or interface (any)", 0},
+    {"nic", KEY_NIC, "NAME", 0, "the server's device or interface (any)", 0},
+    {"client-nic", KEY_CLIENT_NIC, "NAME", 0, "that of the clients (any)", 0},
     {"clients", 'n', "N", 0, "client processes (1)", 0},
     {"arrays", 'a', "BYTES,...", 0, "bytes of each array of a message", 0},
     {"rows", KEY_ROWS, "N", 0, "rows that a message counts for (1)", 0},
@@ -775,6 +792,9 @@ static error_t parse(int key, char *text, struct argp_state *state)
         break;
     case KEY_NIC:
         options.nic = text;
+        break;
+    case KEY_CLIENT_NIC:
+        options.client_nic = text;
         break;
     case 'n':
         options.clients = (unsigned)strtoul(text, NULL, 10);

@@ -191,8 +191,10 @@ static json_t *run_fabric(const struct bench_options *options, unsigned variant)
     add(&line, "--arrays", arrays);
     add(&line, "--kind", kind);
     add(&line, "--mode", bench_mode_name(options->mode));
-    if (nic)
+    if (nic) {
         add(&line, "--nic", nic);
+        add(&line, "--client-nic", nic);
+    }
     if (spin)
         add(&line, "--spin", spin);
     if (options->touch)
