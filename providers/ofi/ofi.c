@@ -99,15 +99,14 @@ int haul_ofi_find(const char *kind, const char *nic, struct fi_info **found)
     };
     /* Over sockets one endpoint listens on all interfaces: each peer gets the address that its own
      * connection came to. */
-    bool everywhere = kind && (!strcmp(kind, "tcp") || !strcmp(kind, "net")) && !*nic;
+    bool everywhere = (!strcmp(kind, "tcp") || !strcmp(kind, "net")) && !*nic;
     int err = -FI_ENODATA;
     for (size_t i = 0; i < sizeof tries / sizeof *tries && err; i++) {
         struct fi_info *hints = fi_allocinfo();
         if (!hints)
             return -FI_ENOMEM;
         set_hints(hints, tries[i].caps, tries[i].threading);
-        if (kind)
-            hints->fabric_attr->prov_name = strdup(kind);
+        hints->fabric_attr->prov_name = strdup(kind);
         if (*nic)
             hints->domain_attr->name = strdup(nic);
         err = fi_getinfo(haul_ofi_api(), everywhere ? "0.0.0.0" : NULL, NULL,
@@ -117,23 +116,18 @@ int haul_ofi_find(const char *kind, const char *nic, struct fi_info **found)
     return err;
 }
 
-/* Which of the preferences there are, found once: libfabric looks at all devices for it. */
+/* Which of the preferences there are, found once: libfabric looks at all devices for it. Each is
+ * asked for by name, because they need different hints. */
 static bool available[PREFERENCES];
 static pthread_once_t looked = PTHREAD_ONCE_INIT;
 
 static void look(void)
 {
-    struct fi_info *found = NULL;
-    if (haul_ofi_find(NULL, "", &found))
-        return;
-    for (const struct fi_info *info = found; info; info = info->next) {
-        const char *name = info->fabric_attr->prov_name;
-        size_t length = strcspn(name, ";");
-        for (size_t i = 0; i < PREFERENCES; i++)
-            if (!strncmp(preferences[i].name, name, length) && !preferences[i].name[length])
-                available[i] = true;
+    for (size_t i = 0; i < PREFERENCES; i++) {
+        struct fi_info *found = NULL;
+        available[i] = haul_ofi_find(preferences[i].name, "", &found) == 0;
+        fi_freeinfo(found);
     }
-    fi_freeinfo(found);
 }
 
 /* Without a device of a fabric there is no fast kind, and libfabric, which takes long to find that

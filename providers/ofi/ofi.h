@@ -37,8 +37,8 @@ uint32_t haul_ofi_tested(void);
 uint32_t haul_ofi_api(void);
 /* The kinds, best first; NULL after the last. fast: better than any channel. */
 const char *haul_ofi_kind(size_t index, bool *fast);
-/* A list of what libfabric has for reads of one kind ("tcp"), NULL: of any; freed with
- * fi_freeinfo(). nic: a device or interface, "" for any. Returns libfabric's error. */
+/* A list of what libfabric has for reads of one kind ("tcp"); freed with fi_freeinfo(). nic: a
+ * device or interface, "" for any. Returns libfabric's error. */
 int haul_ofi_find(const char *kind, const char *nic, struct fi_info **found);
 /* A sentence part for libfabric's negative errors. */
 const char *haul_ofi_error(int error);

@@ -80,7 +80,7 @@ is_packed || "$here/pack.sh" "$guest/kernel" "$build" "$guest/archive"
 add_test "$@"
 boot &
 emulator=$!
-trap 'kill "$emulator" 2>/dev/null; rm -rf "$scratch"' EXIT
+trap 'kill "$emulator" 2>/dev/null || true; rm -rf "$scratch"' EXIT
 wait "$emulator" || true
 
 cat "$scratch/output"
