@@ -139,7 +139,8 @@ struct haul_host {
 
     /* Receiving. A non-zero return: core gives the connection up; deliver nothing more on it (core
      * will call disconnect). */
-    /* Optional, before a body is buffered: whether a frame with this prefix may come at all. */
+    /* Optional, before a body is buffered: whether a frame with this prefix may come at all. Of a
+     * first byte above HAUL_PREFIX_TYPE_MAX the rest need not have come; zeros stand for it. */
     int (*check)(struct haul_link *link, const uint8_t prefix[HAUL_PREFIX_BYTES]);
     /* A whole header, prefix included, is here; `header` is the provider's. If payload_bytes > 0
      * the payload follows by target()/received() or by lend(); else the frame is complete. */

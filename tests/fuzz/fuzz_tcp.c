@@ -120,16 +120,33 @@ static void take(struct haul_link *link, const void *data, size_t bytes)
     link->taken += bytes;
 }
 
+/* How many bytes of the prefix are those that were written; the rest may be on its way. */
+static size_t bytes_that_came(const struct haul_link *link, const uint8_t prefix[HAUL_PREFIX_BYTES])
+{
+    size_t n = 0, left = link->input_bytes - link->taken;
+    while (n < HAUL_PREFIX_BYTES && n < left && prefix[n] == link->input[link->taken + n])
+        n++;
+    return n;
+}
+
 static int host_check(struct haul_link *link, const uint8_t prefix[HAUL_PREFIX_BYTES])
 {
     REQUIRE(!link->over);
     REQUIRE(link->payload_left == 0);
-    REQUIRE(memcmp(link->input + link->taken, prefix, HAUL_PREFIX_BYTES) == 0);
-    link->over = haul_prefix_body_bytes(prefix) > BODY_MAX;
+    size_t came = bytes_that_came(link, prefix);
+    if (prefix[0] > HAUL_PREFIX_TYPE_MAX) { /* a stranger: zeros stand for what has not come */
+        REQUIRE(came > 0);
+        for (size_t i = came; i < HAUL_PREFIX_BYTES; i++)
+            REQUIRE(prefix[i] == 0);
+        link->over = true;
+    } else {
+        REQUIRE(came == HAUL_PREFIX_BYTES);
+        link->over = haul_prefix_body_bytes(prefix) > BODY_MAX;
+    }
     return link->over ? HAUL_PROTOCOL : 0;
 }
 
-/* Types 254 and 255 are refused. */
+/* Types 62 and 63 are refused. */
 static int host_frame(struct haul_link *link, const void *header, size_t header_bytes)
 {
     const uint8_t *prefix = header;
@@ -137,7 +154,7 @@ static int host_frame(struct haul_link *link, const void *header, size_t header_
     REQUIRE(header_bytes == HAUL_PREFIX_BYTES + haul_prefix_body_bytes(prefix));
     take(link, header, header_bytes);
     link->payload_left = haul_prefix_payload_bytes(prefix);
-    link->over = prefix[0] >= 254;
+    link->over = prefix[0] >= 62;
     return link->over ? HAUL_PROTOCOL : 0;
 }
 
