@@ -24,7 +24,12 @@ rm -rf "$folder"
 mkdir -p "$folder"
 cd "$folder"
 # (Root's downloads are made by the user _apt, which has no access here; apt says so and goes on.)
-timeout 300 apt-get -qq download "$package" 2>download.log ||
+download() {
+    timeout 300 apt-get -qq download "$package" 2>download.log
+}
+
+# A list of packages may be so old that its files are gone; root can have a new one.
+download || { [[ $EUID -eq 0 ]] && timeout 300 apt-get -qq update && download; } ||
     cannot "$package cannot be downloaded: $(tail -n 1 download.log)"
 # Most of the package is drivers that a guest has no hardware for.
 dpkg-deb --fsys-tarfile "$package"_*.deb |
