@@ -29,7 +29,7 @@ set(HAUL_TEST_ENVIRONMENT
 function(haul_register_test name)
     cmake_parse_arguments(arg "" "LABEL" "COMMAND;ENVIRONMENT" ${ARGN})
     add_test(NAME ${name} COMMAND ${arg_COMMAND} WORKING_DIRECTORY ${CMAKE_CURRENT_SOURCE_DIR})
-    if(name MATCHES "ofi:net$")
+    if(name MATCHES "ofi:net$|^command_(bench|doctor)$")
         list(APPEND arg_ENVIRONMENT ${leaks_of_net})
     endif()
     set_tests_properties(${name} PROPERTIES LABELS ${arg_LABEL} TIMEOUT ${HAUL_TEST_TIMEOUT_S}

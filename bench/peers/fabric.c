@@ -439,7 +439,8 @@ struct message {
 };
 
 static struct server {
-    bool over; /* a client is gone */
+    bool over;   /* a client is gone */
+    bool ending; /* no more messages are begun */
     struct connection *connections;
     struct connection **due; /* a ring: whose messages are to be read, in turn */
     size_t due_room, due_first, due_count;
@@ -548,7 +549,7 @@ static bool read_messages(void)
     bool did = take_completions();
     for (size_t i = 0; i < server.message_count; i++) {
         struct message *message = &server.messages[i];
-        if (!message->from && server.due_count > 0)
+        if (!message->from && server.due_count > 0 && !server.ending)
             begin_message(message);
         while (message->from && post_piece(message))
             did = true;
@@ -612,6 +613,22 @@ static void serve_and_check(void)
             give_up("reads do not end", options.kind);
         serve_once();
     }
+}
+
+static bool any_under_way(void)
+{
+    for (size_t i = 0; i < server.message_count; i++)
+        if (server.messages[i].from)
+            return true;
+    return false;
+}
+
+/* Until 1.17 libfabric's tcp crashes when an endpoint is closed in the middle of a read. */
+static void end_reads(void)
+{
+    server.ending = true;
+    while (any_under_way())
+        serve_once();
 }
 
 /* ---- Set-up ---------------------------------------------------------------------------------- */
@@ -704,6 +721,7 @@ static struct ruler_result measure(uint64_t *counts)
     result.rows = result.messages * options.rows;
     result.fairness = ruler_fairness(counts, options.clients);
     serve_and_check();
+    end_reads();
     return result;
 }
 

@@ -141,8 +141,17 @@ static bool is_another(const struct fi_info *first, const struct fi_info *info)
 static bool examine_kind(const struct examination *examination, const char *kind)
 {
     struct fi_info *found = NULL;
+    uint32_t since;
     if (haul_ofi_find(kind, "", &found))
         return false;
+    if (haul_ofi_unsound(kind, &since)) {
+        report(examination, HAUL_FINDING_NOTE, "nothing; ofi:net does the same",
+               "%s is not used: it crashes when a peer falls silent, and is sound from libfabric "
+               "%u.%u on",
+               kind, FI_MAJOR(since), FI_MINOR(since));
+        fi_freeinfo(found);
+        return false;
+    }
     for (const struct fi_info *info = found; info; info = info->next)
         if (is_another(found, info))
             report_device(examination, kind, info);

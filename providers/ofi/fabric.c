@@ -1,5 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Opening one of libfabric's providers: fabric, domain, addresses, two endpoints with a queue each.
+ * Opening one of libfabric's providers: fabric, domain, and two endpoints, each with its addresses
+ * and its queue.
+ *
+ * A reader of its own. Endpoints of one domain share what their provider keeps. net (of 1.16 and
+ * 1.17) breaks it when an endpoint is closed in the middle of a read: it frees that read twice, and
+ * later reads are mixed up. So over sockets the reader has a domain of its own, which is closed
+ * with it. Where memory that reads land in must be registered there can be no two.
  *
  * Waiting. libfabric arms a queue's descriptor when it is asked whether one may sleep. A queue has
  * a descriptor in the event loop where the provider can make one. It is watched for edges:
@@ -22,7 +28,7 @@ static void ready(void *arg, uint32_t events)
 
 /* ---- Sides ---------------------------------------------------------------------------------- */
 
-static void close_side(struct haul_ofi_side *side)
+static void close_side(struct haul_ofi *ofi, struct haul_ofi_side *side)
 {
     if (side->endpoint)
         fi_close(&side->endpoint->fid);
@@ -30,27 +36,43 @@ static void close_side(struct haul_ofi_side *side)
         haul_ofi_host->unwatch(side->watch);
     if (side->queue)
         fi_close(&side->queue->fid);
+    if (side->addresses)
+        fi_close(&side->addresses->fid);
+    if (side->domain && side->domain != ofi->domain)
+        fi_close(&side->domain->fid);
     *side = (struct haul_ofi_side){.fd = -1};
 }
 
-static int open_queue(struct haul_ofi *ofi, struct haul_ofi_side *side)
+static int open_domain(struct haul_ofi *ofi, struct haul_ofi_side *side)
+{
+    struct fid_domain *domain = ofi->domain;
+    bool own = side == &ofi->reader && haul_ofi_over_sockets(ofi->kind);
+    int err = own ? fi_domain(ofi->fabric, ofi->info, &domain, NULL) : 0;
+    side->domain = err ? NULL : domain;
+    return err;
+}
+
+static int open_queue(struct haul_ofi_side *side)
 {
     struct fi_cq_attr attr = {.format = FI_CQ_FORMAT_CONTEXT, .wait_obj = FI_WAIT_FD};
-    int err = fi_cq_open(ofi->domain, &attr, &side->queue, NULL);
+    int err = fi_cq_open(side->domain, &attr, &side->queue, NULL);
     if (!err && fi_control(&side->queue->fid, FI_GETWAIT, &side->fd) == 0 && side->fd >= 0)
         return 0;
     side->fd = -1;
     if (!err)
         return 0; /* it will be polled */
     attr.wait_obj = FI_WAIT_NONE;
-    return fi_cq_open(ofi->domain, &attr, &side->queue, NULL);
+    return fi_cq_open(side->domain, &attr, &side->queue, NULL);
 }
 
 static int open_endpoint(struct haul_ofi *ofi, struct haul_ofi_side *side)
 {
-    int err = fi_endpoint(ofi->domain, ofi->info, &side->endpoint, NULL);
+    struct fi_av_attr attr = {.type = FI_AV_TABLE};
+    int err = fi_endpoint(side->domain, ofi->info, &side->endpoint, NULL);
     if (!err)
-        err = fi_ep_bind(side->endpoint, &ofi->addresses->fid, 0);
+        err = fi_av_open(side->domain, &attr, &side->addresses, NULL);
+    if (!err)
+        err = fi_ep_bind(side->endpoint, &side->addresses->fid, 0);
     if (!err)
         err = fi_ep_bind(side->endpoint, &side->queue->fid, FI_TRANSMIT | FI_RECV);
     return err ? err : fi_enable(side->endpoint);
@@ -59,14 +81,16 @@ static int open_endpoint(struct haul_ofi *ofi, struct haul_ofi_side *side)
 /* Returns libfabric's error; then nothing is open. */
 static int open_side(struct haul_ofi *ofi, struct haul_ofi_side *side)
 {
-    int err = open_queue(ofi, side);
+    int err = open_domain(ofi, side);
+    if (!err)
+        err = open_queue(side);
     if (!err)
         err = open_endpoint(ofi, side);
     if (!err && side->fd >= 0 &&
         haul_ofi_host->watch(ofi->engine, side->fd, EPOLLIN | EPOLLET, ready, NULL, &side->watch))
         err = -FI_ENOMEM;
     if (err)
-        close_side(side);
+        close_side(ofi, side);
     return err;
 }
 
@@ -77,8 +101,9 @@ int haul_ofi_renew_reader(struct haul_ofi *ofi)
         return haul_ofi_host->fail(HAUL_BUSY, "ofi:%s: an endpoint could not be closed: %s",
                                    ofi->kind, haul_ofi_error(err));
     ofi->reader.endpoint = NULL;
-    close_side(&ofi->reader);
+    close_side(ofi, &ofi->reader);
     err = open_side(ofi, &ofi->reader);
+    haul_ofi_insert_known(ofi);
     return err ? haul_ofi_host->fail(HAUL_SYSTEM, "ofi:%s: no new endpoint: %s", ofi->kind,
                                      haul_ofi_error(err))
                : 0;
@@ -120,6 +145,13 @@ static bool put_advertised_first(struct haul_ofi *ofi, const char *advertised)
 static int find(struct haul_ofi *ofi)
 {
     const char *nic = setting(ofi->engine, "nic"), *advertised = setting(ofi->engine, "advertise");
+    uint32_t since;
+    if (haul_ofi_unsound(ofi->kind, &since))
+        return haul_ofi_host->fail(HAUL_PROVIDER,
+                                   "ofi:%s of libfabric %u.%u crashes when a peer falls silent; it "
+                                   "is usable from %u.%u on: use ofi:net, or tcp alone",
+                                   ofi->kind, FI_MAJOR(fi_version()), FI_MINOR(fi_version()),
+                                   FI_MAJOR(since), FI_MINOR(since));
     int err = haul_ofi_find(ofi->kind, nic, &ofi->info);
     if (err)
         return haul_ofi_host->fail(HAUL_PROVIDER,
@@ -136,16 +168,11 @@ static int find(struct haul_ofi *ofi)
 
 static int open_all(struct haul_ofi *ofi)
 {
-    struct fi_av_attr attr = {.type = FI_AV_TABLE};
     const char *what = "fabric";
     int err = fi_fabric(ofi->info->fabric_attr, &ofi->fabric, NULL);
     if (!err) {
         what = "domain";
         err = fi_domain(ofi->fabric, ofi->info, &ofi->domain, NULL);
-    }
-    if (!err) {
-        what = "address table";
-        err = fi_av_open(ofi->domain, &attr, &ofi->addresses, NULL);
     }
     if (!err) {
         what = "endpoint";
@@ -203,10 +230,8 @@ int haul_ofi_open(struct haul_engine *engine, const char *kind, void **rma)
 void haul_ofi_close(void *rma)
 {
     struct haul_ofi *ofi = rma;
-    close_side(&ofi->reader);
-    close_side(&ofi->exporter);
-    if (ofi->addresses)
-        fi_close(&ofi->addresses->fid);
+    close_side(ofi, &ofi->reader);
+    close_side(ofi, &ofi->exporter);
     if (ofi->domain)
         fi_close(&ofi->domain->fid);
     if (ofi->fabric)

@@ -21,15 +21,18 @@ enum { TESTED_MAJOR = 2, TESTED_MINOR = 6 };
 /* Best first; `fast`: better than any channel. The rest is for tests, and by name. */
 static const struct {
     const char *name;
-    bool fast, by_name_only;
+    bool fast, by_name_only, over_sockets;
+    uint32_t sound_since; /* the first version that haul uses it of; 0: any */
 } preferences[] = {
     {.name = "cxi", .fast = true},
     {.name = "efa", .fast = true},
     {.name = "verbs", .fast = true},
     {.name = "psm3", .fast = true},
     {.name = "opx", .fast = true},
-    {.name = "net"},
-    {.name = "tcp"},
+    {.name = "net", .over_sockets = true},
+    /* Before, closing an endpoint in the middle of a read ends that read twice, and rxm follows the
+     * pointer to nothing: a silent peer could kill us. */
+    {.name = "tcp", .over_sockets = true, .sound_since = FI_VERSION(1, 18)},
     {.name = "shm", .by_name_only = true},
 };
 enum { PREFERENCES = sizeof preferences / sizeof *preferences };
@@ -61,6 +64,24 @@ const char *haul_ofi_kind(size_t index, bool *fast)
         return NULL;
     *fast = preferences[index].fast;
     return preferences[index].name;
+}
+
+bool haul_ofi_over_sockets(const char *kind)
+{
+    for (size_t i = 0; i < PREFERENCES; i++)
+        if (!strcmp(preferences[i].name, kind))
+            return preferences[i].over_sockets;
+    return false;
+}
+
+bool haul_ofi_unsound(const char *kind, uint32_t *since)
+{
+    for (size_t i = 0; i < PREFERENCES; i++)
+        if (!strcmp(preferences[i].name, kind) && fi_version() < preferences[i].sound_since) {
+            *since = preferences[i].sound_since;
+            return true;
+        }
+    return false;
 }
 
 /* ---- What libfabric has --------------------------------------------------------------------- */
@@ -99,7 +120,7 @@ int haul_ofi_find(const char *kind, const char *nic, struct fi_info **found)
     };
     /* Over sockets one endpoint listens on all interfaces: each peer gets the address that its own
      * connection came to. */
-    bool everywhere = (!strcmp(kind, "tcp") || !strcmp(kind, "net")) && !*nic;
+    bool everywhere = haul_ofi_over_sockets(kind) && !*nic;
     int err = -FI_ENODATA;
     for (size_t i = 0; i < sizeof tries / sizeof *tries && err; i++) {
         struct fi_info *hints = fi_allocinfo();
@@ -125,7 +146,8 @@ static void look(void)
 {
     for (size_t i = 0; i < PREFERENCES; i++) {
         struct fi_info *found = NULL;
-        available[i] = haul_ofi_find(preferences[i].name, "", &found) == 0;
+        available[i] = fi_version() >= preferences[i].sound_since &&
+                       haul_ofi_find(preferences[i].name, "", &found) == 0;
         fi_freeinfo(found);
     }
 }

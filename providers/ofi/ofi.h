@@ -37,7 +37,12 @@ uint32_t haul_ofi_tested(void);
 uint32_t haul_ofi_api(void);
 /* The kinds, best first; NULL after the last. fast: better than any channel. */
 const char *haul_ofi_kind(size_t index, bool *fast);
-/* A list of what libfabric has for reads of one kind ("tcp"); freed with fi_freeinfo(). nic: a
+/* Whether it goes over sockets ("net", "tcp"). */
+bool haul_ofi_over_sockets(const char *kind);
+/* Whether this libfabric's is unsound, so that it is not used, and since which version it is not.
+ */
+bool haul_ofi_unsound(const char *kind, uint32_t *since);
+/* A list of what libfabric has for reads of one kind ("verbs"); freed with fi_freeinfo(). nic: a
  * device or interface, "" for any. Returns libfabric's error. */
 int haul_ofi_find(const char *kind, const char *nic, struct fi_info **found);
 /* A sentence part for libfabric's negative errors. */
@@ -45,8 +50,10 @@ const char *haul_ofi_error(int error);
 
 /* ---- fabric.c ------------------------------------------------------------------------------- */
 
-/* An endpoint and its queue. */
+/* An endpoint, its queue and what it needs. */
 struct haul_ofi_side {
+    struct fid_domain *domain; /* the instance's, or its own */
+    struct fid_av *addresses;
     struct fid_ep *endpoint;
     struct fid_cq *queue;
     int fd; /* becomes readable with the queue; -1: the queue must be polled */
@@ -62,8 +69,7 @@ struct haul_ofi {
      * which NICs there are beside ours. */
     struct fi_info *info;
     struct fid_fabric *fabric;
-    struct fid_domain *domain;
-    struct fid_av *addresses;
+    struct fid_domain *domain; /* of registered memory */
     struct haul_ofi_side reader, exporter;
 
     LIST_HEAD(, haul_ofi_address) known;
@@ -80,9 +86,8 @@ struct haul_ofi {
 
 int haul_ofi_open(struct haul_engine *engine, const char *kind, void **rma);
 void haul_ofi_close(void *rma);
-/* Closes the reader's endpoint, after which nothing of its reads is written any more, and makes a
- * new one. Errors: HAUL_BUSY (it is not closed), HAUL_SYSTEM (there is no new one, and reads fail).
- */
+/* Closes the reader, after which nothing of its reads is written any more, and makes a new one.
+ * Errors: HAUL_BUSY (it is not closed), HAUL_SYSTEM (there is no new one, and reads fail). */
 int haul_ofi_renew_reader(struct haul_ofi *ofi);
 /* Whether the queues are empty and their descriptors will tell when they are not. */
 bool haul_ofi_may_sleep(struct haul_ofi *ofi);
@@ -130,6 +135,8 @@ bool haul_ofi_has_address(const struct fi_info *info, const char *address);
 int haul_ofi_describe(void *rma, struct haul_link *link, void *blob, size_t *bytes);
 int haul_ofi_attach(void *rma, const void *blob, size_t bytes, struct haul_link *link, void **peer);
 void haul_ofi_detach(void *peer);
+/* Tells a new reader all addresses. */
+void haul_ofi_insert_known(struct haul_ofi *ofi);
 
 /* ---- read.c --------------------------------------------------------------------------------- */
 

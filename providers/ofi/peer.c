@@ -97,12 +97,6 @@ int haul_ofi_describe(void *rma, struct haul_link *link, void *blob, size_t *byt
 
 /* ---- Theirs --------------------------------------------------------------------------------- */
 
-/* Sockets below libfabric: what they say to each other changed between versions without notice. */
-static bool needs_same_version(const struct haul_ofi *ofi)
-{
-    return !strcmp(ofi->kind, "tcp") || !strcmp(ofi->kind, "net");
-}
-
 static int check_blob(struct haul_ofi *ofi, const uint8_t *blob, size_t bytes)
 {
     uint8_t own[HAUL_RMA_ADDRESS_MAX];
@@ -111,7 +105,8 @@ static int check_blob(struct haul_ofi *ofi, const uint8_t *blob, size_t bytes)
         bytes - BLOB_HEAD_BYTES != haul_get_u16(blob + 2))
         return haul_ofi_host->fail(HAUL_UNSUPPORTED, "its address is not understood");
     uint32_t version = haul_get_u32(blob + 4);
-    if (needs_same_version(ofi) && version != fi_version())
+    /* (What the kinds over sockets say to each other changed between versions without notice.) */
+    if (haul_ofi_over_sockets(ofi->kind) && version != fi_version())
         return haul_ofi_host->fail(HAUL_UNSUPPORTED,
                                    "libfabric is %u.%u here and %u.%u there: %s needs the same "
                                    "version on both sides",
@@ -136,6 +131,21 @@ static int check_blob(struct haul_ofi *ofi, const uint8_t *blob, size_t bytes)
     return 0;
 }
 
+/* Returns whether libfabric takes it; reads of one that it does not take fail. */
+static bool insert(struct haul_ofi *ofi, struct haul_ofi_address *address)
+{
+    address->number = FI_ADDR_NOTAVAIL;
+    return ofi->reader.addresses &&
+           fi_av_insert(ofi->reader.addresses, address->name, 1, &address->number, 0, NULL) == 1;
+}
+
+void haul_ofi_insert_known(struct haul_ofi *ofi)
+{
+    struct haul_ofi_address *address;
+    LIST_FOREACH(address, &ofi->known, node)
+    insert(ofi, address);
+}
+
 /* The entry of an address, with a reference for the caller. Errors: HAUL_NO_MEMORY,
  * HAUL_UNSUPPORTED. */
 static int take_address(struct haul_ofi *ofi, const uint8_t *name, size_t bytes,
@@ -156,7 +166,7 @@ static int take_address(struct haul_ofi *ofi, const uint8_t *name, size_t bytes,
     address->references = 1;
     address->bytes = bytes;
     memcpy(address->name, name, bytes);
-    if (fi_av_insert(ofi->addresses, address->name, 1, &address->number, 0, NULL) != 1) {
+    if (!insert(ofi, address)) {
         free(address);
         return haul_ofi_host->fail(HAUL_UNSUPPORTED, "ofi:%s does not take the peer's address",
                                    ofi->kind);
@@ -170,7 +180,8 @@ static void give_address(struct haul_ofi *ofi, struct haul_ofi_address *address)
 {
     if (--address->references > 0)
         return;
-    fi_av_remove(ofi->addresses, &address->number, 1, 0);
+    if (address->number != FI_ADDR_NOTAVAIL)
+        fi_av_remove(ofi->reader.addresses, &address->number, 1, 0);
     LIST_REMOVE(address, node);
     free(address);
 }

@@ -9,7 +9,7 @@
  * How it fails. Errors of a queue end the read that they name. Some ends are never told: a read of
  * a peer that is silent, or whose connection libfabric goes on retrying. So fence() gives the
  * peer's posted reads FENCE_NS to end by themselves; what is left then is ended by closing the
- * reader's endpoint, the one thing after which no provider writes any more. Reads of other peers
+ * reader, the one thing after which no provider writes any more. Reads of other peers
  * that this hits are posted again, from where their piece began. */
 #include "ofi.h"
 
@@ -45,7 +45,7 @@ static void end_read(struct haul_ofi *ofi, struct haul_ofi_read *read, int err)
 static bool post(struct haul_ofi *ofi, struct haul_ofi_read *read)
 {
     size_t max = ofi->info->ep_attr->max_msg_size;
-    if (!ofi->reader.endpoint) {
+    if (!ofi->reader.endpoint || read->peer->address->number == FI_ADDR_NOTAVAIL) {
         end_read(ofi, read, HAUL_SYSTEM);
         return true;
     }

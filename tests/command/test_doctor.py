@@ -307,6 +307,15 @@ class ThisMachine(DoctorTest):
         only = self.doctor("--provider", "tcp", environment={"FI_PROVIDER": "shm"})
         self.assertFalse(any(f["found"].startswith("tcp") for f in self.findings(only, "ofi")))
 
+    def test_unsound_tcp_of_libfabric(self):
+        process = self.doctor("--provider", "tcp")
+        found = [f["found"] for f in self.findings(process, "ofi")]
+        if not found or tuple(map(int, re.match(r"libfabric (\d+)\.(\d+)", found[0]).groups())) >= (1, 18):
+            return
+        self.assert_found(process, "ofi", "note", "tcp is not used: it crashes", "ofi:net")
+        process = self.doctor("--provider", "ofi:tcp")
+        self.assert_found(process, "path", "broken", "usable from 1.18 on: use ofi:net")
+
     def test_plugin_that_does_not_load(self):
         with open(self.path("haul_broken.so"), "w", encoding="ascii") as file:
             file.write("no plugin")
@@ -323,23 +332,23 @@ class ThisMachine(DoctorTest):
         self.assert_code(process, USAGE, "HAUL_CREDITS")
 
 
-class OtherVersion(Gate):
-    """On the way the client's libfabric becomes one of version 2.1, for the first so many kinds of
-    path that it offers."""
+class OtherAddresses(Gate):
+    """On the way the addresses of the first so many kinds of path that the client offers become ones
+    that `replace` makes of their head: version (1), bytes, libfabric's version."""
 
-    def __init__(self, address, version, kinds):
-        major, minor = version
-        self.kinds = kinds
-        head = "<HHI"  # of an address of ofi: its version, its bytes, libfabric's version
-        self.before = struct.pack(head, 1, 16, major << 16 | minor)
-        self.after = struct.pack(head, 1, 16, 2 << 16 | 1)
-        self.changed = 0
+    def __init__(self, address, version, kinds, replace):
+        self.libfabric = version[0] << 16 | version[1]
+        self.kinds_left = kinds
+        self.replace = replace
         super().__init__(address, 1 << 60)
 
     def change(self, data):
-        count = min(data.count(self.before), self.kinds - self.changed)
-        self.changed += count
-        return data.replace(self.before, self.after, count)
+        if self.kinds_left == 0:
+            return data
+        head = re.compile(rb"\x01\x00(..)" + re.escape(struct.pack("<I", self.libfabric)), re.DOTALL)
+        changed, count = head.subn(lambda match: self.replace(match[1]), data, self.kinds_left)
+        self.kinds_left -= count
+        return changed
 
 
 class Servers(DoctorTest):
@@ -368,54 +377,63 @@ class Servers(DoctorTest):
         receiver.line()
         self.assertEqual(self.ask(address, "tcp").report["path"], "tcp")
 
+    def kind_over_sockets(self):
+        """The one of libfabric's that is sound: net until 1.17, tcp since."""
+        self.need("ofi")
+        found = [f["found"] for f in self.findings(self.doctor("--provider", "tcp"), "ofi")]
+        return "net" if any(re.match(r"net\b", text) for text in found) else "tcp"
+
     def test_ofi(self):
-        process = self.ask(self.serve("ofi:tcp"), "ofi:tcp")
-        self.assertEqual(process.report["path"], "tcp+ofi:tcp")
-        self.assert_found(process, "path", "ok", "tcp+ofi:tcp")
+        kind = self.kind_over_sockets()
+        process = self.ask(self.serve("ofi:" + kind), "ofi:" + kind)
+        self.assertEqual(process.report["path"], "tcp+ofi:" + kind)
+        self.assert_found(process, "path", "ok", "tcp+ofi:" + kind)
 
     def test_no_common_path(self):
-        process = self.ask(self.serve("tcp"), "ofi:tcp")
+        process = self.ask(self.serve("tcp"), "ofi:" + self.kind_over_sockets())
         self.assert_found(process, "path", "broken", "shares no rma provider", "HAUL_PROVIDER")
         self.assertIsNone(process.report["path"])
 
     def test_server_without_the_better_path(self):
         """With auto the connection is there, and the reason is told once."""
-        self.need("ofi")
-        process = self.ask(self.serve("tcp"), "auto", environment={"HAUL_OFI_AUTO": "tcp"})
+        process = self.ask(self.serve("tcp"), "auto",
+                           environment={"HAUL_OFI_AUTO": self.kind_over_sockets()})
         self.assertEqual(process.report["path"], "tcp")
         self.assert_found(process, "path", "warning", "shares no rma provider", "haul doctor there")
         self.assertEqual(process.out.count("shares no rma provider"), 2)  # once more as "why"
 
-    def ask_as_other_version(self, provider, kinds):
-        """The process, and what the server says of a kind of path."""
-        address = self.serve(provider)
-        found = [f["found"] for f in self.findings(self.doctor("--provider", "tcp"), "ofi")]
-        if provider == "ofi" and not any(text.startswith("net") for text in found):
-            self.skipTest("this libfabric has no two kinds that go over sockets")
-        version = tuple(map(int, re.match(r"libfabric (\d+)\.(\d+)", found[0]).groups()))
-        gate = OtherVersion(address, version, kinds)
+    def ask_with(self, replace, kinds):
+        """With auto, and two kinds of path of which the server gets so many with replaced heads."""
+        both = {"HAUL_OFI_AUTO": self.kind_over_sockets() + ",shm"}
+        address = self.receive("--provider", "auto", "--count", "0", environment=both).address
+        gate = OtherAddresses(address, self.version(), kinds, replace)
         self.addCleanup(gate.close)
-        process = self.ask(gate.address, provider)
-        self.assertEqual(gate.changed, kinds)
-        return process, ("ofi:{0}: libfabric is %u.%u here and 2.1 there: {0} needs the same "
-                         "version on both sides" % version).format
+        process = self.ask(gate.address, "auto", environment=both)
+        self.assertEqual(gate.kinds_left, 0)
+        return process
+
+    def version(self):
+        found = self.findings(self.doctor("--provider", "tcp"), "ofi")[0]["found"]
+        return tuple(map(int, re.match(r"libfabric (\d+)\.(\d+)", found).groups()))
 
     def test_versions_of_libfabric(self):
-        """Both are told, and whose is which."""
-        process, says = self.ask_as_other_version("ofi:tcp", 1)
-        self.assert_found(process, "path", "broken", "the server says: " + says("tcp"))
+        """Both are told, and whose is which. The kind is refused, and the next one taken."""
+        other = lambda count: b"\1\0" + count + struct.pack("<I", 2 << 16 | 1)
+        process = self.ask_with(other, 1)
+        self.assertEqual(process.report["path"], "tcp+ofi:shm")
+        self.assertEqual(process.report["why"],
+                         "the server says: ofi:{0}: libfabric is {1}.{2} here and 2.1 there: {0} needs "
+                         "the same version on both sides".format(self.kind_over_sockets(),
+                                                                 *self.version()))
+        self.assert_found(process, "path", "warning", process.report["why"], "doctor there, too")
 
     def test_all_reasons(self):
-        process, says = self.ask_as_other_version("ofi", 2)
-        self.assert_found(process, "path", "broken",
-                          f"the server says: {says('net')}; {says('tcp')}")
-
-    def test_better_path_refused(self):
-        """The server refuses the first kind and takes the second."""
-        process, says = self.ask_as_other_version("ofi", 1)
-        self.assertEqual(process.report["path"], "tcp+ofi:tcp")
-        self.assertEqual(process.report["why"], "the server says: " + says("net"))
-        self.assert_found(process, "path", "warning", process.report["why"], "doctor there, too")
+        strange = lambda count: b"\2\0" + count + bytes(4)
+        process = self.ask_with(strange, 2)
+        self.assertEqual(process.report["path"], "tcp")
+        self.assert_found(process, "path", "warning", "the server says: ofi:%s: its address is not "
+                          "understood; ofi:shm: its address is not understood"
+                          % self.kind_over_sockets())
 
     def test_nobody_there(self):
         with socket.socket() as free:
@@ -427,11 +445,22 @@ class Servers(DoctorTest):
         self.assert_found(process, "path", "broken", "nowhere.invalid", "correct the address")
 
     def test_other_provider(self):
-        for here, there, words in (("zmq", "tcp", "no connection to "),
-                                   ("tcp", "zmq", "looks like a ZeroMQ greeting")):
-            process = self.ask(self.serve(there), here, timeout_s=5)
-            self.assert_found(process, "path", "broken", words,
+        for here, there in (("zmq", "tcp"), ("tcp", "zmq")):
+            address = self.serve(there)
+            process = self.ask(address, here, timeout_s=5)
+            self.assert_found(process, "path", "broken", address,
                               "give both sides the same HAUL_PROVIDER")
+
+    def test_zeromq_speaks_first(self):
+        """libzmq greets unless it has read, and refused, what we say before: here it greets."""
+        with socket.create_server(("127.0.0.1", 0)) as zeromq:
+            process = self.start("doctor", "--json", "127.0.0.1:%d" % zeromq.getsockname()[1],
+                                 "--provider", "tcp", "--timeout", LIMIT_S)
+            zeromq.settimeout(LIMIT_S)
+            with zeromq.accept()[0] as connection:
+                connection.sendall(b"\xff\0\0\0\0\0\0\0\1\x7f")
+                self.assertEqual(process.finish(), FAILED)
+        self.assertIn("looks like a ZeroMQ greeting", process.out)
 
     def test_interrupted(self):
         with socket.create_server(("127.0.0.1", 0)) as mute:

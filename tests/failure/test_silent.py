@@ -1,0 +1,49 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Senders that are stopped in the middle of a message: they are given up, and nobody else notices. The
+server checks every byte of what the others send, before and after."""
+import signal
+import time
+import unittest
+
+from support import FailureTest
+
+HEARTBEAT_S = 2  # a starved machine must not make the others seem silent
+ENDING_S = 3  # reads that do not end are ended within (ofi: a second)
+ROUNDS = 3
+SERVED = range(3)
+MIB = 1 << 20
+ENDLESS = 1 << 40
+
+
+class Silent(FailureTest):
+    def count(self, server, client):
+        return sum(line.startswith(f"message {client} ") for line in server.lines)
+
+    def assert_served(self, server):
+        """Many more messages of each come: all that lay in a queue, and what was sent since."""
+        for client in SERVED:
+            wanted = self.count(server, client) + 20
+            server.wait(lambda: self.count(server, client) >= wanted, f"messages of {client}")
+
+    def test_stopped_while_sending(self):
+        server = self.start_server(HAUL_HEARTBEAT=str(HEARTBEAT_S), HAUL_LOG="info")
+        served = [self.start("client", server.address, number, ENDLESS, 1, 4 * MIB)
+                  for number in SERVED]
+        for number in range(100, 100 + ROUNDS):
+            stopped = self.start("client", server.address, number, ENDLESS, 32 * MIB, 32 * MIB)
+            server.line_with(f"message {number} 1")
+            stopped.process.send_signal(signal.SIGSTOP)
+            server.line_with(f"lost {number} ")
+            until = time.monotonic() + ENDING_S
+            while time.monotonic() < until:
+                self.assert_served(server)
+            stopped.kill()
+        for client in served:
+            client.kill()
+        self.assertEqual(server.end(), 0, server.error_text)
+        self.assertNotIn(": warning: ", server.error_text)
+
+
+if __name__ == "__main__":
+    unittest.main()
