@@ -101,23 +101,37 @@ static PyArray_Descr *dtype_of(const struct haul_array *array)
 
 /* ---- Sending --------------------------------------------------------------------------------- */
 
-/* numpy.ma is not imported for it: an array of its kind has done so. */
-static bool is_masked(PyObject *array)
+/* Whether it is one of numpy.ma's. That is not imported for it: who has made one has. -1: an
+ * exception is set. */
+static int is_masked(PyObject *array)
 {
-    return !PyArray_CheckExact(array) && PyObject_HasAttrString(array, "mask") &&
-           PyObject_HasAttrString(array, "filled");
+    if (PyArray_CheckExact(array))
+        return 0;
+    PyObject *name = PyUnicode_FromString("numpy.ma");
+    PyObject *module = name ? PyImport_GetModule(name) : NULL;
+    PyObject *type = module ? PyObject_GetAttrString(module, "MaskedArray") : NULL;
+    int masked = type ? PyObject_IsInstance(array, type) : PyErr_Occurred() ? -1 : 0;
+    Py_XDECREF(type);
+    Py_XDECREF(module);
+    Py_XDECREF(name);
+    return masked;
+}
+
+/* An array that is sent as it is. */
+static PyArrayObject *take_array(PyObject *array)
+{
+    int masked = is_masked(array);
+    if (masked > 0)
+        PyErr_SetString(PyExc_TypeError, "a masked array would lose its mask: send what .filled() "
+                                         "gives, or .data and .mask");
+    return masked ? NULL : (PyArrayObject *)Py_NewRef(array);
 }
 
 /* Anything as an array, where it is if possible. */
 static PyArrayObject *as_array(PyObject *value)
 {
-    if (PyArray_Check(value) && !is_masked(value))
-        return (PyArrayObject *)Py_NewRef(value);
-    if (PyArray_Check(value)) {
-        PyErr_SetString(PyExc_TypeError, "a masked array would lose its mask: send what .filled() "
-                                         "gives, or .data and .mask");
-        return NULL;
-    }
+    if (PyArray_Check(value))
+        return take_array(value);
     bool is_bytes = PyBytes_Check(value) || PyByteArray_Check(value);
     if (is_bytes && !PyArray_IsScalar(value, Generic)) {
         /* As bytes: NumPy's own type for them forgets NULs at the end. */

@@ -145,6 +145,15 @@ def test_deep_fields(pair):
     assert pair.carry({"x": sent})["x"].dtype == sent.dtype
 
 
+class LooksMasked(np.ndarray):
+    mask = filled = None
+
+
+def test_only_masked_arrays_are_masked(pair):
+    sent = np.arange(3).view(LooksMasked)
+    assert (pair.carry({"x": sent})["x"] == np.arange(3)).all()
+
+
 class Broken:
     def __array__(self, *args, **keywords):
         raise RuntimeError("out of order")
