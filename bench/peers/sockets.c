@@ -7,8 +7,8 @@
  * unknown senders must, it reads the header before it knows where the rest goes. Prints one line of
  * JSON. */
 #include "../ruler.h"
+#include "workload.h"
 
-#include <argp.h>
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -25,10 +25,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum mode { REQUEST, STREAM, LATENCY };
-static const char *const mode_names[] = {"request", "stream", "latency"};
-
-enum { ARRAYS_MAX = 64, STREAM_WINDOW = 4, EVENTS = 64 };
+enum { EVENTS = 64 };
 
 struct header {
     uint64_t bytes; /* of the arrays that follow */
@@ -36,28 +33,14 @@ struct header {
 };
 
 static struct options {
-    unsigned clients;
-    size_t arrays[ARRAYS_MAX];
-    unsigned array_count;
-    size_t message_bytes;
-    uint64_t rows;
-    enum mode mode;
     bool receiver_spins;
     bool one_at_a_time; /* a sender waits for a grant; else all send at once */
     bool client_spins;
-    bool pin; /* the server has a CPU of its own */
-    bool touch;
-    bool buffer_each; /* a receive buffer per connection; else one for all */
-    double duration, warmup;
+    bool pin;                        /* the server has a CPU of its own */
+    bool buffer_each;                /* a receive buffer per connection; else one for all */
     int send_buffer, receive_buffer; /* bytes; 0: the kernel's choice */
     size_t read_bytes, write_bytes;  /* most per system call */
-} options = {.clients = 1,
-             .duration = 2,
-             .warmup = 0.5,
-             .rows = 1,
-             .send_buffer = 1 << 20,
-             .read_bytes = SIZE_MAX,
-             .write_bytes = SIZE_MAX};
+} options = {.send_buffer = 1 << 20, .read_bytes = SIZE_MAX, .write_bytes = SIZE_MAX};
 
 static struct ruler_board *board;
 
@@ -158,7 +141,7 @@ static bool write_all(int fd, const struct iovec *parts, int count)
 
 static bool send_message(int fd, const struct iovec *parts)
 {
-    int arrays = (int)options.array_count;
+    int arrays = (int)workload.array_count;
     if (!options.one_at_a_time)
         return write_all(fd, parts, arrays + 1);
     char grant;
@@ -168,7 +151,7 @@ static bool send_message(int fd, const struct iovec *parts)
 static void exchange(int fd, const struct iovec *parts, struct ruler_slot *slot)
 {
     char answer[4];
-    unsigned window = options.mode == STREAM && !options.one_at_a_time ? STREAM_WINDOW : 1;
+    unsigned window = workload.mode == STREAM && !options.one_at_a_time ? STREAM_WINDOW : 1;
     for (unsigned under_way = 0;;) {
         uint64_t begin = ruler_now_ns();
         if (!send_message(fd, parts))
@@ -178,17 +161,17 @@ static void exchange(int fd, const struct iovec *parts, struct ruler_slot *slot)
         if (!read_all(fd, answer, sizeof answer))
             return;
         under_way--;
-        if (options.mode != STREAM && ruler_board_in(board, RULER_MEASURE))
+        if (workload.mode != STREAM && ruler_board_in(board, RULER_MEASURE))
             ruler_record(&slot->latency, ruler_now_ns() - begin);
     }
 }
 
 static void client(struct ruler_slot *slot, const struct sockaddr_in *address)
 {
-    struct header header = {.bytes = options.message_bytes};
+    struct header header = {.bytes = workload.message_bytes};
     struct iovec parts[ARRAYS_MAX + 1] = {{&header, sizeof header}};
-    for (unsigned i = 0; i < options.array_count; i++)
-        parts[i + 1] = (struct iovec){map_memory(options.arrays[i]), options.arrays[i]};
+    for (unsigned i = 0; i < workload.array_count; i++)
+        parts[i + 1] = (struct iovec){map_memory(workload.arrays[i]), workload.arrays[i]};
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     tune(fd);
     if (fd < 0 || connect(fd, (const struct sockaddr *)address, sizeof *address) != 0)
@@ -218,7 +201,7 @@ static struct server {
 
 static void finish_message(struct connection *c)
 {
-    if (options.touch)
+    if (workload.touch)
         ruler_touch(c->body, c->header.bytes);
     c->got = 0;
     if (ruler_board_in(board, RULER_MEASURE))
@@ -251,7 +234,7 @@ static bool read_some(struct connection *c)
     }
     c->got += (size_t)n;
     if (in_head && c->got == head) {
-        if (c->header.bytes != options.message_bytes)
+        if (c->header.bytes != workload.message_bytes)
             die("a header is wrong");
         if (options.one_at_a_time)
             ask_for_grant(c);
@@ -318,14 +301,14 @@ static int listen_here(struct sockaddr_in *address)
 static void accept_all(int listener)
 {
     server.epoll = epoll_create1(EPOLL_CLOEXEC);
-    server.connections = calloc(options.clients, sizeof *server.connections);
+    server.connections = calloc(workload.clients, sizeof *server.connections);
     if (server.epoll < 0 || !server.connections)
         die("cannot serve");
     server.last = &server.first;
-    unsigned char *shared = options.buffer_each ? NULL : map_memory(options.message_bytes);
-    for (unsigned i = 0; i < options.clients; i++) {
+    unsigned char *shared = options.buffer_each ? NULL : map_memory(workload.message_bytes);
+    for (unsigned i = 0; i < workload.clients; i++) {
         struct connection *c = &server.connections[i];
-        c->body = shared ? shared : map_memory(options.message_bytes);
+        c->body = shared ? shared : map_memory(workload.message_bytes);
         c->fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
         if (c->fd < 0)
             die("cannot accept");
@@ -350,38 +333,38 @@ static struct ruler_result measure(uint64_t *counts)
 {
     struct ruler_result result = {.provider = "sockets",
                                   .path = path_taken(),
-                                  .mode = mode_names[options.mode],
-                                  .clients = options.clients};
+                                  .mode = mode_names[workload.mode],
+                                  .clients = workload.clients};
     ruler_board_enter(board, RULER_WARMUP);
-    serve(ruler_now_ns() + (uint64_t)(options.warmup * 1e9));
+    serve(ruler_now_ns() + (uint64_t)(workload.warmup * 1e9));
     struct ruler_span span;
     ruler_span_begin(&span, board);
     ruler_board_enter(board, RULER_MEASURE);
-    serve(span.begin_ns + (uint64_t)(options.duration * 1e9));
+    serve(span.begin_ns + (uint64_t)(workload.duration * 1e9));
     ruler_board_enter(board, RULER_OVER);
     if (server.over) {
         fprintf(stderr, "sockets: a client is gone before the end\n");
         exit(1);
     }
-    for (unsigned i = 0; i < options.clients; i++)
+    for (unsigned i = 0; i < workload.clients; i++)
         result.messages += counts[i] = server.connections[i].messages;
     ruler_span_end(&span, board, &result);
-    result.bytes = result.messages * options.message_bytes;
-    result.rows = result.messages * options.rows;
-    result.fairness = ruler_fairness(counts, options.clients);
+    result.bytes = result.messages * workload.message_bytes;
+    result.rows = result.messages * workload.rows;
+    result.fairness = ruler_fairness(counts, workload.clients);
     return result;
 }
 
 static void run(void)
 {
     int board_fd;
-    board = ruler_board_create(options.clients, &board_fd);
+    board = ruler_board_create(workload.clients, &board_fd);
     if (!board)
         die("cannot share memory");
     struct sockaddr_in address;
     int listener = listen_here(&address);
     pid_t parent = getpid();
-    for (unsigned i = 0; i < options.clients; i++) {
+    for (unsigned i = 0; i < workload.clients; i++) {
         pid_t pid = fork();
         if (pid < 0)
             die("cannot fork");
@@ -398,14 +381,14 @@ static void run(void)
     }
     pin(true);
     accept_all(listener);
-    uint64_t *counts = calloc(options.clients, sizeof *counts);
+    uint64_t *counts = calloc(workload.clients, sizeof *counts);
     struct ruler_result result = measure(counts);
-    for (unsigned i = 0; i < options.clients; i++)
+    for (unsigned i = 0; i < workload.clients; i++)
         close(server.connections[i].fd);
     while (wait(NULL) > 0 || errno == EINTR)
         ;
     struct ruler_histogram *latency = calloc(1, sizeof *latency);
-    for (unsigned i = 0; i < options.clients; i++)
+    for (unsigned i = 0; i < workload.clients; i++)
         ruler_merge(latency, &board->slots[i].latency);
     result.latency = latency;
     ruler_result_print(&result);
@@ -418,7 +401,7 @@ static void run(void)
 /* ---- Arguments ------------------------------------------------------------------------------- */
 
 enum {
-    KEY_RECEIVER = 256,
+    KEY_RECEIVER = 0x100,
     KEY_SENDERS,
     KEY_CLIENT_WAIT,
     KEY_BUFFERS,
@@ -427,24 +410,14 @@ enum {
     KEY_RCVBUF,
     KEY_READ,
     KEY_WRITE,
-    KEY_TOUCH,
-    KEY_ROWS,
-    KEY_WARMUP,
 };
 
 static const struct argp_option argp_options[] = {
-    {"clients", 'n', "N", 0, "client processes (1)", 0},
-    {"arrays", 'a', "BYTES,...", 0, "bytes of each array of a message", 0},
-    {"rows", KEY_ROWS, "N", 0, "rows that a message counts for (1)", 0},
-    {"mode", 'm', "MODE", 0, "request, stream or latency", 0},
     {"receiver", KEY_RECEIVER, "sleep|spin", 0, "how the server waits", 0},
     {"senders", KEY_SENDERS, "all|one", 0, "all at once, or one granted at a time", 0},
     {"client-wait", KEY_CLIENT_WAIT, "sleep|spin", 0, "how a client waits for the answer", 0},
     {"pin", KEY_PIN, NULL, 0, "the server has a CPU of its own, if there are two", 0},
     {"buffers", KEY_BUFFERS, "one|each", 0, "receive buffers: one, or one per connection", 0},
-    {"touch", KEY_TOUCH, NULL, 0, "the server reads every byte once", 0},
-    {"duration", 'd', "S", 0, "seconds measured (2)", 0},
-    {"warmup", KEY_WARMUP, "S", 0, "seconds before (0.5)", 0},
     {"sndbuf", KEY_SNDBUF, "BYTES", 0,
      "SO_SNDBUF (1 MiB, the fastest on loopback; 0: the kernel's choice)", 0},
     {"rcvbuf", KEY_RCVBUF, "BYTES", 0, "SO_RCVBUF (the kernel's choice)", 0},
@@ -460,48 +433,9 @@ static bool choose(struct argp_state *state, const char *text, const char *yes, 
     return strcmp(text, yes) == 0;
 }
 
-static void parse_arrays(struct argp_state *state, char *text)
-{
-    for (char *item = strtok(text, ","); item; item = strtok(NULL, ",")) {
-        if (options.array_count == ARRAYS_MAX)
-            argp_error(state, "more than %d arrays", ARRAYS_MAX);
-        size_t bytes = strtoull(item, NULL, 10);
-        options.arrays[options.array_count++] = bytes;
-        options.message_bytes += bytes;
-    }
-}
-
-static void parse_mode(struct argp_state *state, const char *text)
-{
-    for (int i = 0; i < 3; i++)
-        if (strcmp(text, mode_names[i]) == 0) {
-            options.mode = (enum mode)i;
-            return;
-        }
-    argp_error(state, "unknown mode '%s'", text);
-}
-
 static error_t parse(int key, char *text, struct argp_state *state)
 {
     switch (key) {
-    case 'n':
-        options.clients = (unsigned)strtoul(text, NULL, 10);
-        break;
-    case 'a':
-        parse_arrays(state, text);
-        break;
-    case 'm':
-        parse_mode(state, text);
-        break;
-    case 'd':
-        options.duration = strtod(text, NULL);
-        break;
-    case KEY_WARMUP:
-        options.warmup = strtod(text, NULL);
-        break;
-    case KEY_ROWS:
-        options.rows = strtoull(text, NULL, 10);
-        break;
     case KEY_RECEIVER:
         options.receiver_spins = choose(state, text, "spin", "sleep");
         break;
@@ -517,9 +451,6 @@ static error_t parse(int key, char *text, struct argp_state *state)
     case KEY_PIN:
         options.pin = true;
         break;
-    case KEY_TOUCH:
-        options.touch = true;
-        break;
     case KEY_SNDBUF:
         options.send_buffer = atoi(text);
         break;
@@ -532,10 +463,6 @@ static error_t parse(int key, char *text, struct argp_state *state)
     case KEY_WRITE:
         options.write_bytes = strtoull(text, NULL, 10);
         break;
-    case ARGP_KEY_END:
-        if (options.message_bytes == 0 || options.clients == 0)
-            argp_error(state, "--arrays and --clients must not be empty");
-        break;
     default:
         return ARGP_ERR_UNKNOWN;
     }
@@ -544,9 +471,10 @@ static error_t parse(int key, char *text, struct argp_state *state)
 
 int main(int argc, char **argv)
 {
+    static const char doc[] = "Measures plain TCP sockets with a benchmark's exchange.";
+    static const struct argp_child children[] = {{&workload_argp, 0, NULL, 0}, {0}};
     static const struct argp argp = {
-        argp_options, parse, NULL, "Measures plain TCP sockets with a benchmark's exchange.",
-        NULL,         NULL,  NULL};
+        .options = argp_options, .parser = parse, .doc = doc, .children = children};
     argp_parse(&argp, argc, argv, 0, NULL, NULL);
     run();
     return 0;
