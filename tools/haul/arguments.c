@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Arguments that send and recv share. */
+ * Arguments that subcommands share, and how a provider that they name is used. */
 #include "arguments.h"
 
 #include "command.h"
@@ -67,17 +67,24 @@ uint64_t haul_argument_number(struct argp_state *state, const char *option, cons
     return value;
 }
 
-int haul_common_open(const struct haul_common_arguments *arguments, struct haul_context **context)
+int haul_options_of(const char *provider, struct haul_options **made)
 {
-    struct haul_options *haul_options;
-    int err = haul_options_create(&haul_options);
+    int err = haul_options_create(made);
+    if (err || !provider)
+        return err;
+    err = haul_options_set(*made, "provider", provider);
     if (err)
-        return haul_report_error(err);
-    if (arguments->provider)
-        err = haul_options_set(haul_options, "provider", arguments->provider);
-    if (!err)
-        err = haul_open(context, haul_options);
-    int code = err ? haul_report_error(err) : HAUL_EXIT_OK;
-    haul_options_destroy(haul_options);
-    return code;
+        haul_options_destroy(*made);
+    return err;
+}
+
+int haul_open_with(const char *provider, struct haul_context **context)
+{
+    struct haul_options *made;
+    int err = haul_options_of(provider, &made);
+    if (err)
+        return err;
+    err = haul_open(context, made);
+    haul_options_destroy(made);
+    return err;
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Arguments that send and recv share. */
+ * Arguments that subcommands share, and how a provider that they name is used. */
 #ifndef HAUL_TOOL_ARGUMENTS_H
 #define HAUL_TOOL_ARGUMENTS_H
 
@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 struct haul_context;
+struct haul_options;
 
 struct haul_common_arguments {
     const char *provider; /* NULL: HAUL_PROVIDER decides */
@@ -23,7 +24,9 @@ extern const struct argp haul_common_argp;
 /* A whole number, or an argp error that names the option. */
 uint64_t haul_argument_number(struct argp_state *state, const char *option, const char *text);
 
-/* Opens a context as the arguments say. Returns 0, or an exit code after the error is reported. */
-int haul_common_open(const struct haul_common_arguments *arguments, struct haul_context **context);
+/* Options with that provider; NULL: HAUL_PROVIDER decides. Returns haul's error. */
+int haul_options_of(const char *provider, struct haul_options **made);
+/* Opens a context with such options. Returns haul's error. */
+int haul_open_with(const char *provider, struct haul_context **context);
 
 #endif

@@ -269,19 +269,6 @@ const char *bench_mode_name(enum bench_mode mode)
     return mode_names[mode];
 }
 
-int bench_open(const struct bench_options *options, struct haul_context **context)
-{
-    struct haul_options *settings;
-    int err = haul_options_create(&settings);
-    if (err)
-        return err;
-    err = haul_options_set(settings, "provider", options->providers);
-    if (!err)
-        err = haul_open(context, settings);
-    haul_options_destroy(settings);
-    return err;
-}
-
 /* ---- The rows of the table ---------------------------------------------------------------------
  */
 

@@ -45,7 +45,7 @@ enum bench_into { BENCH_INTO_POOL, BENCH_INTO_BATCH, BENCH_INTO_DICT };
 struct bench_options {
     int argc; /* as given: the other processes get the same */
     char **argv;
-    const char *providers; /* "tcp,zmq" */
+    const char *providers; /* "tcp,zmq"; a server or client has one */
     unsigned clients;      /* processes */
     unsigned connections;  /* peers of each client process */
     struct bench_workload workload;
@@ -72,8 +72,6 @@ static inline unsigned bench_peers(const struct bench_options *options)
 {
     return options->clients * options->connections;
 }
-/* Opens a context with the one provider of options->providers. */
-int bench_open(const struct bench_options *options, struct haul_context **context);
 
 /* How long a part of a run may take that is not its measured time. */
 #define BENCH_PATIENCE_S 60

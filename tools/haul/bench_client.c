@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  * A client process of `haul bench`: one or more peers that send the workload over and over. */
 #include "bench.h"
+
+#include "arguments.h"
 #include "command.h"
 
 #include <poll.h>
@@ -249,7 +251,7 @@ static bool set_up(struct client *c)
     c->lanes = calloc(c->lane_count, sizeof(*c->lanes));
     int err = c->peers && c->peer_messages && c->lanes ? 0 : HAUL_NO_MEMORY;
     if (!err)
-        err = bench_open(c->options, &c->context);
+        err = haul_open_with(c->options->providers, &c->context);
     if (err)
         return fail(c, "starting", err);
     if (!make_dicts(c) || !connect_peers(c))

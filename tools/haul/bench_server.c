@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  * The server process of `haul bench`: receives, answers, and says how much in what time. */
 #include "bench.h"
+
+#include "arguments.h"
 #include "bench_costs.h"
 #include "bench_tally.h"
 #include "command.h"
@@ -223,7 +225,7 @@ static bool make_batches(struct server *s)
 
 static bool set_up(struct server *s)
 {
-    int err = bench_open(s->options, &s->context);
+    int err = haul_open_with(s->options->providers, &s->context);
     if (err)
         return fail(s, "%s", haul_error_detail());
     err = haul_listen(s->context, s->options->listen ? s->options->listen : "127.0.0.1:0",

@@ -338,17 +338,6 @@ static void print_text(const struct haul_doctor *doctor, bool quiet)
                doctor->count[HAUL_FINDING_NOTE]);
 }
 
-static int make_options(const struct arguments *arguments, struct haul_options **made)
-{
-    int err = haul_options_create(made);
-    if (err || !arguments->common.provider)
-        return err;
-    err = haul_options_set(*made, "provider", arguments->common.provider);
-    if (err)
-        haul_options_destroy(*made);
-    return err;
-}
-
 int haul_command_doctor(int argc, char **argv)
 {
     static const int64_t timeout_ns = (int64_t)5 * 1000000000;
@@ -365,7 +354,7 @@ int haul_command_doctor(int argc, char **argv)
                                  .address = arguments.address,
                                  .timeout_ns =
                                      common->timeout_ns >= 0 ? common->timeout_ns : timeout_ns};
-    int err = make_options(&arguments, &doctor.options);
+    int err = haul_options_of(common->provider, &doctor.options);
     if (err)
         return haul_report_error(err);
     haul_interrupt_catch();

@@ -246,10 +246,11 @@ static int receive_all(struct receiver *receiver)
 
 static int run(struct receiver *receiver)
 {
-    int code = haul_common_open(&receiver->arguments->common, &receiver->context);
-    if (code)
-        return code;
-    int err = haul_listen(receiver->context, receiver->arguments->address, &receiver->server);
+    int code;
+    int err = haul_open_with(receiver->arguments->common.provider, &receiver->context);
+    if (err)
+        return haul_report_error(err);
+    err = haul_listen(receiver->context, receiver->arguments->address, &receiver->server);
     if (err) {
         code = haul_report_error(err);
     } else {

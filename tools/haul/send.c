@@ -249,10 +249,11 @@ static int run(struct sender *sender)
     const struct haul_common_arguments *common = &sender->arguments->common;
     if (common->timeout_ns >= 0)
         sender->deadline_s = haul_progress_clock_s() + (double)common->timeout_ns / NS_PER_S;
-    int code = haul_common_open(common, &sender->context);
-    if (code)
-        return code;
-    int err = haul_dict_create(sender->context, &sender->dict);
+    int code;
+    int err = haul_open_with(common->provider, &sender->context);
+    if (err)
+        return haul_report_error(err);
+    err = haul_dict_create(sender->context, &sender->dict);
     if (err) {
         code = haul_report_error(err);
     } else {
