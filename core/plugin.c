@@ -392,17 +392,19 @@ static int open_kinds(struct haul_engine *engine, const struct haul_provider *pr
     unsigned count = engine->transport_count;
     if (!provider->rma->kind)
         return open_transport(engine, provider, false, "");
-    int err = provider->fields ? haul_options_add_fields(engine->options, provider->fields) : 0;
-    if (err)
-        return err;
-    err = haul_fail(HAUL_PROVIDER, "provider %s finds nothing here that it could use",
-                    provider->name);
-    for (unsigned i = 0; provider->rma->kind(engine, i, automatic, kind); i++) {
+    int end = provider->fields ? haul_options_add_fields(engine->options, provider->fields) : 0;
+    if (end)
+        return end;
+    int err = haul_fail(HAUL_PROVIDER, "provider %s finds nothing here that it could use",
+                        provider->name);
+    for (unsigned i = 0; !(end = provider->rma->kind(engine, i, automatic, kind)); i++) {
         err = open_transport(engine, provider, false, kind);
         if (err)
             haul_log(HAUL_LOG_INFO, "provider %s:%s is not used: %s", provider->name, kind,
                      haul_error_detail());
     }
+    if (end != HAUL_UNSUPPORTED)
+        return end;
     return engine->transport_count > count ? 0 : err;
 }
 
@@ -430,22 +432,30 @@ static int open_named(struct haul_engine *engine, const char *name, const char *
                  : open_kinds(engine, provider, false);
 }
 
+struct automatic {
+    struct haul_engine *engine;
+    int err; /* what the user must mend: HAUL_CONFIG */
+};
+
 static void open_if_rma(struct plugin *plugin, void *arg)
 {
-    struct haul_engine *engine = arg;
+    struct automatic *automatic = arg;
     const struct haul_provider *provider = plugin->provider;
-    if (!provider || provider->channel)
+    if (!provider || provider->channel || automatic->err)
         return;
-    if (open_kinds(engine, provider, true))
+    int err = open_kinds(automatic->engine, provider, true);
+    if (err == HAUL_CONFIG)
+        automatic->err = err;
+    else if (err)
         haul_log(HAUL_LOG_INFO, "provider %s is not used: %s", provider->name, haul_error_detail());
 }
 
 static int open_auto(struct haul_engine *engine)
 {
-    int err = open_named(engine, built_ins[0].name, "");
-    if (!err)
-        each_plugin(engine->config.provider_path, open_if_rma, engine);
-    return err;
+    struct automatic automatic = {engine, open_named(engine, built_ins[0].name, "")};
+    if (!automatic.err)
+        each_plugin(engine->config.provider_path, open_if_rma, &automatic);
+    return automatic.err;
 }
 
 int haul_transports_open(struct haul_engine *engine)

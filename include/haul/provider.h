@@ -259,10 +259,11 @@ enum haul_rma_access {
 
 struct haul_rma_ops {
     /* Optional (NULL): a provider of several kinds of path names those that work here, best first:
-     * writes the index-th ("verbs"), or returns false when there is none. automatic: only those
-     * that are better than any channel. HAUL_PROVIDER=<provider>:<kind> asks for one by name. */
-    bool (*kind)(struct haul_engine *engine, unsigned index, bool automatic,
-                 char kind[HAUL_RMA_KIND_MAX]);
+     * writes the index-th ("verbs"). automatic: only those that are better than any channel.
+     * HAUL_PROVIDER=<provider>:<kind> asks for one by name. Errors: HAUL_UNSUPPORTED, without a
+     * sentence, after the last; HAUL_CONFIG: a setting of its own makes no sense. */
+    int (*kind)(struct haul_engine *engine, unsigned index, bool automatic,
+                char kind[HAUL_RMA_KIND_MAX]);
     /* One instance per context and kind; kind is "" where there are none. */
     int (*open)(struct haul_engine *engine, const char *kind, void **rma);
     void (*close)(void *rma);

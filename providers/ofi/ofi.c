@@ -168,35 +168,46 @@ static bool fabric_devices_exist(void)
     return found;
 }
 
-/* Whether a list of words, separated by commas, has this one. */
-static bool has_word(const char *words, const char *word)
+/* The kinds that are named in a list like "net,tcp", a bit each. Errors: HAUL_CONFIG. */
+static int parse_kinds(const char *list, unsigned *kinds)
 {
-    size_t bytes = strlen(word);
-    while (*words) {
-        size_t length = strcspn(words, ",");
-        if (length == bytes && !strncmp(words, word, bytes))
-            return true;
-        words += length + (words[length] == ',');
+    *kinds = 0;
+    while (*list) {
+        size_t i = 0, length = strcspn(list, ",");
+        while (i < PREFERENCES && (strlen(preferences[i].name) != length ||
+                                   strncmp(preferences[i].name, list, length) != 0))
+            i++;
+        if (i == PREFERENCES)
+            return haul_ofi_host->fail(HAUL_CONFIG,
+                                       "HAUL_OFI_AUTO names \"%.*s\", which is no kind of ofi: it "
+                                       "takes a list like \"net,tcp\" (`haul doctor` shows those "
+                                       "that are here)",
+                                       (int)length, list);
+        *kinds |= 1u << i;
+        list += length + (list[length] == ',');
     }
-    return false;
+    return 0;
 }
 
-static bool kind_at(struct haul_engine *engine, unsigned index, bool automatic,
-                    char kind[HAUL_RMA_KIND_MAX])
+static int kind_at(struct haul_engine *engine, unsigned index, bool automatic,
+                   char kind[HAUL_RMA_KIND_MAX])
 {
-    const char *more = haul_ofi_host->setting(engine, "ofi_auto");
-    if (automatic && !*more && !fabric_devices_exist())
-        return false;
+    unsigned more;
+    int err = parse_kinds(haul_ofi_host->setting(engine, "ofi_auto"), &more);
+    if (err)
+        return err;
+    if (automatic && !more && !fabric_devices_exist())
+        return HAUL_UNSUPPORTED;
     pthread_once(&looked, look);
     for (size_t i = 0; i < PREFERENCES; i++) {
-        bool wanted = automatic ? preferences[i].fast || has_word(more, preferences[i].name)
-                                : !preferences[i].by_name_only;
+        bool wanted =
+            automatic ? preferences[i].fast || more & 1u << i : !preferences[i].by_name_only;
         if (!available[i] || !wanted || index-- > 0)
             continue;
         snprintf(kind, HAUL_RMA_KIND_MAX, "%s", preferences[i].name);
-        return true;
+        return 0;
     }
-    return false;
+    return HAUL_UNSUPPORTED;
 }
 
 /* ---- The descriptor ------------------------------------------------------------------------- */

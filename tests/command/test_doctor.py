@@ -331,6 +331,15 @@ class ThisMachine(DoctorTest):
         process = self.run_haul("doctor", environment={"HAUL_CREDITS": "many"})
         self.assert_code(process, USAGE, "HAUL_CREDITS")
 
+    def test_kind_that_does_not_exist(self):
+        if "ofi" not in self.run_haul("info").out:
+            self.skipTest("no provider ofi, whose setting it is")
+        process = self.doctor("--provider", "auto", environment={"HAUL_OFI_AUTO": "net,nett"})
+        self.assert_found(process, "path", "broken", 'HAUL_OFI_AUTO names "nett"', "")
+        process = self.run_haul("recv", "127.0.0.1:0", "--out", self.out,
+                                environment={"HAUL_OFI_AUTO": ","})
+        self.assert_code(process, USAGE, 'HAUL_OFI_AUTO names ""')
+
 
 class OtherAddresses(Gate):
     """On the way the addresses of the first so many kinds of path that the client offers become ones

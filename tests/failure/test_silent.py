@@ -44,6 +44,24 @@ class Silent(FailureTest):
         self.assertEqual(server.end(), 0, server.error_text)
         self.assertNotIn(": warning: ", server.error_text)
 
+    def test_memory_that_was_given_back(self):
+        """A receive into memory of its caller runs into its deadline while its sender is stopped in the
+        middle. What comes when that goes on must go elsewhere."""
+        guard = self.start("guard", "127.0.0.1:0", 32 * MIB)
+        address = guard.line_with("listening").split()[1]
+        client = self.start("client", address, 1, ENDLESS, 32 * MIB, 32 * MIB)
+        self.assertEqual(guard.ask("receive 300000"), "received 0")
+        for _ in range(ROUNDS):
+            client.process.send_signal(signal.SIGSTOP)
+            while guard.ask("receive 200") != "time is up":
+                pass  # that one had come before
+            self.assertEqual(guard.ask("guard"), "guarded")
+            client.process.send_signal(signal.SIGCONT)
+            self.assertEqual(guard.ask("take 6"), "taken 6")
+            self.assertEqual(guard.ask("check"), "untouched")
+        client.kill()
+        self.assert_ends(guard)
+
 
 if __name__ == "__main__":
     unittest.main()

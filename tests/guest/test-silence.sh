@@ -10,22 +10,6 @@ silence_all() {
     for end in va vb; do tc qdisc replace dev $end root netem loss 100% limit 100000; done
 }
 
-# RoCE is UDP to port 4791.
-silence_rdma() {
-    for end in va vb; do
-        tc qdisc replace dev $end root handle 1: prio
-        tc qdisc add dev $end parent 1:3 netem loss 100% limit 100000
-        tc filter add dev $end parent 1: protocol ip u32 match ip protocol 17 0xff match ip dport 4791 0xffff flowid 1:3
-    done
-}
-
-end_silence() {
-    for end in va vb; do
-        tc qdisc del dev $end root
-        tc qdisc replace dev $end root pfifo limit 20000
-    done
-}
-
 is_gone() { ! kill -0 "$1" 2>/dev/null; }
 
 # The server is on all addresses; who comes to 127.0.0.1 is read from without the wire.

@@ -43,7 +43,10 @@ static void finish(struct slot *slot)
 {
     if (!slot->op)
         return;
-    OK(haul_op_wait(slot->op, 10 * WAIT_NS));
+    int err;
+    while ((err = haul_op_wait(slot->op, 10 * WAIT_NS)) == HAUL_INTERRUPTED)
+        ; /* it was stopped, and goes on */
+    OK(err);
     if (slot->calls)
         check_reply(slot);
     haul_op_release(slot->op);

@@ -71,3 +71,19 @@ bool letter_read(const struct haul_message *message, struct letter *letter)
     }
     return true;
 }
+
+void letter_answer(struct haul_context *context, struct haul_message *message,
+                   const struct letter *letter)
+{
+    struct haul_dict *dict;
+    const uint64_t shape = 1;
+    uint64_t number = letter->number;
+    if (!haul_message_wants_reply(message))
+        return;
+    OK(haul_dict_create(context, &dict));
+    OK(haul_dict_put(dict, "number", HAUL_U64, 1, &shape, &number));
+    int err = haul_reply(message, dict, WAIT_NS);
+    if (err != HAUL_PEER_LOST) /* it may have been killed */
+        OK(err);
+    haul_dict_destroy(dict);
+}

@@ -28,5 +28,8 @@ void letter_write(struct letter *letter, struct haul_dict *dict, uint8_t *room);
 /* Reads what was written and checks every byte. Ends the process if anything is wrong. Returns
  * false if the message is no letter: somebody else's. */
 bool letter_read(const struct haul_message *message, struct letter *letter);
+/* If it was sent as a call: replies with its number. */
+void letter_answer(struct haul_context *context, struct haul_message *message,
+                   const struct letter *letter);
 
 #endif

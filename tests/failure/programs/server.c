@@ -64,18 +64,6 @@ static void forget_clients(void)
             haul_peer_release(known[i].peer);
 }
 
-static void answer(struct haul_message *message, struct letter *letter)
-{
-    struct haul_dict *dict;
-    const uint64_t shape = 1;
-    OK(haul_dict_create(context, &dict));
-    OK(haul_dict_put(dict, "number", HAUL_U64, 1, &shape, &letter->number));
-    int err = haul_reply(message, dict, WAIT_NS);
-    if (err != HAUL_PEER_LOST) /* it may have been killed */
-        OK(err);
-    haul_dict_destroy(dict);
-}
-
 static void release_kept(void)
 {
     while (kept_count > 0)
@@ -104,8 +92,7 @@ static void receive(enum mode mode)
         printf("kept %zu\n", kept_count);
         return;
     }
-    if (haul_message_wants_reply(message))
-        answer(message, &letter);
+    letter_answer(context, message, &letter);
     haul_message_release(message);
 }
 
