@@ -303,6 +303,15 @@ static void init_recursive(pthread_mutex_t *mutex)
     pthread_mutexattr_destroy(&attributes);
 }
 
+static void suit_drive_to_channel(struct haul_engine *engine)
+{
+    enum { CPUS_BESIDE_THREADS = 4 }; /* fewer, and a spin takes those threads' CPU */
+    uint32_t flags = engine->transports[0].provider->channel->flags;
+    engine->drive.looks = flags & HAUL_CHANNEL_LOOKS;
+    if (flags & HAUL_CHANNEL_THREADS && haul_cpu_limit() < CPUS_BESIDE_THREADS)
+        engine->drive.spin_max_ns = 0;
+}
+
 int haul_engine_create(struct haul_options *options, struct haul_engine **engine)
 {
     struct haul_engine *made = calloc(1, sizeof *made);
@@ -333,8 +342,8 @@ int haul_engine_create(struct haul_options *options, struct haul_engine **engine
             err = open_pools(made);
         if (!err)
             err = prove_registration(made);
-        made->drive.looks =
-            !err && made->transports[0].provider->channel->flags & HAUL_CHANNEL_LOOKS;
+        if (!err)
+            suit_drive_to_channel(made);
         haul_options_warn_environment(made->options);
         haul_drive_leave(&made->drive);
         register_engine(made);

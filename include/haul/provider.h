@@ -178,9 +178,11 @@ enum {
     /* Clients that do not speak haul's handshake may send bare messages and get bare replies. */
     HAUL_CHANNEL_PLAIN = 2,
     /* progress() looks where the next event is likely, so that a driver that spins asks the
-     * descriptors only now and then. Not for channels with threads of their own, which need the
-     * CPU: a spin without system calls would take it from them. */
+     * descriptors only now and then. */
     HAUL_CHANNEL_LOOKS = 4,
+    /* Each message passes threads of its own: a driver spins only where there are CPUs for them
+     * too (four). */
+    HAUL_CHANNEL_THREADS = 8,
 };
 
 /* What recall() could do. */

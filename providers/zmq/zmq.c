@@ -219,7 +219,7 @@ static void give_back(void *channel, void *token)
 /* ---- The descriptor ------------------------------------------------------------------------- */
 
 static const struct haul_channel_ops channel_ops = {
-    .flags = HAUL_CHANNEL_PARTS | HAUL_CHANNEL_PLAIN,
+    .flags = HAUL_CHANNEL_PARTS | HAUL_CHANNEL_PLAIN | HAUL_CHANNEL_THREADS,
     .open = open_channel,
     .close = close_channel,
     .resolve = haul_zmq_resolve,
