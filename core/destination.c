@@ -205,8 +205,8 @@ static void end_reads(struct haul_engine *engine, struct haul_destination *desti
     if (message->state != HAUL_MESSAGE_DROPPED)
         haul_message_set_state(message, HAUL_MESSAGE_PLACING); /* no further read is issued */
     message->link->rma->provider->rma->fence(message->link->rma_peer);
-    /* No signal may end this: after it the memory is the user's. */
-    while (haul_drive_wait(&engine->drive, has_no_reads, &row, UINT64_MAX) == HAUL_INTERRUPTED)
+    /* No signal and no want of descriptors may end this: after it the memory is the user's. */
+    while (haul_drive_wait(&engine->drive, has_no_reads, &row, UINT64_MAX) != 0)
         ;
 }
 

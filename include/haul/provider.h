@@ -24,7 +24,7 @@ extern "C" {
 #endif
 
 /* Must match exactly before 1.0. */
-#define HAUL_PROVIDER_ABI 2u
+#define HAUL_PROVIDER_ABI 3u
 /* The one symbol that a plugin exports: a function of type haul_provider_entry_fn. The file is
  * named haul_<name>.so. */
 #define HAUL_PROVIDER_ENTRY haul_provider_entry

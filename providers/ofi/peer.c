@@ -126,8 +126,10 @@ static int check_blob(struct haul_ofi *ofi, const uint8_t *blob, size_t bytes)
     if (!text && (fi_getname(&ofi->exporter.endpoint->fid, own, &own_bytes) ||
                   own_bytes != bytes - BLOB_HEAD_BYTES))
         return haul_ofi_host->fail(HAUL_UNSUPPORTED, "the peer's address is of another length");
-    if (text && (bytes == BLOB_HEAD_BYTES || blob[bytes - 1] != '\0'))
-        return haul_ofi_host->fail(HAUL_UNSUPPORTED, "the peer's address has no end");
+    /* Two spellings would be two addresses to us, and one to libfabric. */
+    if (text && memchr(blob + BLOB_HEAD_BYTES, '\0', bytes - BLOB_HEAD_BYTES) != blob + bytes - 1)
+        return haul_ofi_host->fail(HAUL_UNSUPPORTED, "the peer's address does not end where it "
+                                                     "says");
     return 0;
 }
 
@@ -146,6 +148,12 @@ void haul_ofi_insert_known(struct haul_ofi *ofi)
     insert(ofi, address);
 }
 
+static int refused(struct haul_ofi *ofi)
+{
+    return haul_ofi_host->fail(HAUL_UNSUPPORTED, "ofi:%s does not take the peer's address",
+                               ofi->kind);
+}
+
 /* The entry of an address, with a reference for the caller. Errors: HAUL_NO_MEMORY,
  * HAUL_UNSUPPORTED. */
 static int take_address(struct haul_ofi *ofi, const uint8_t *name, size_t bytes,
@@ -156,6 +164,8 @@ static int take_address(struct haul_ofi *ofi, const uint8_t *name, size_t bytes,
     {
         if (address->bytes != bytes || memcmp(address->name, name, bytes) != 0)
             continue;
+        if (address->number == FI_ADDR_NOTAVAIL && !insert(ofi, address))
+            return refused(ofi);
         address->references++;
         *result = address;
         return 0;
@@ -168,8 +178,7 @@ static int take_address(struct haul_ofi *ofi, const uint8_t *name, size_t bytes,
     memcpy(address->name, name, bytes);
     if (!insert(ofi, address)) {
         free(address);
-        return haul_ofi_host->fail(HAUL_UNSUPPORTED, "ofi:%s does not take the peer's address",
-                                   ofi->kind);
+        return refused(ofi);
     }
     LIST_INSERT_HEAD(&ofi->known, address, node);
     *result = address;
@@ -192,6 +201,8 @@ int haul_ofi_attach(void *rma, const void *blob, size_t bytes, struct haul_link 
     (void)link; /* all that is needed is in the blob */
     struct haul_ofi *ofi = rma;
     int err = check_blob(ofi, blob, bytes);
+    if (!err && !ofi->reader.endpoint) /* it could not be renewed: once more */
+        err = haul_ofi_renew_reader(ofi);
     if (err)
         return err;
     struct haul_ofi_peer *peer = calloc(1, sizeof *peer);

@@ -182,7 +182,8 @@ static bool take_error(struct haul_ofi *ofi, struct haul_ofi_side *side)
     return true;
 }
 
-/* Empties a queue; only the reader's has completions of ours. */
+/* Empties a queue. Only the reader's has completions of ours; one without context is no read, but
+ * what a peer can make its provider say (that it has written nothing to us). */
 static bool drain(struct haul_ofi *ofi, struct haul_ofi_side *side)
 {
     struct fi_cq_entry entries[ENTRIES];
@@ -192,7 +193,8 @@ static bool drain(struct haul_ofi *ofi, struct haul_ofi_side *side)
         if (count == -FI_EAVAIL ? !take_error(ofi, side) : count <= 0)
             break;
         for (ssize_t i = 0; i < count && side == &ofi->reader; i++)
-            piece_completed(ofi, entries[i].op_context, 0);
+            if (entries[i].op_context)
+                piece_completed(ofi, entries[i].op_context, 0);
         did = true;
     }
     return did;

@@ -88,6 +88,7 @@ int main(int argc, char **argv)
             memset(memory, PATTERN, bytes);
             puts("guarded");
         } else {
+            REQUIRE(!strcmp(line, "check\n"));
             check();
         }
     }
