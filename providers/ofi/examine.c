@@ -145,7 +145,8 @@ static bool examine_kind(const struct examination *examination, const char *kind
     if (haul_ofi_find(kind, "", &found))
         return false;
     if (haul_ofi_unsound(kind, &since)) {
-        report(examination, HAUL_FINDING_NOTE, "nothing; ofi:net does the same",
+        report(examination, HAUL_FINDING_NOTE,
+               haul_ofi_has_net() ? "nothing; ofi:net does the same" : "use HAUL_PROVIDER=tcp",
                "%s is not used: it crashes when a peer falls silent, and is sound from libfabric "
                "%u.%u on",
                kind, FI_MAJOR(since), FI_MINOR(since));

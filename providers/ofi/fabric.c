@@ -149,9 +149,10 @@ static int find(struct haul_ofi *ofi)
     if (haul_ofi_unsound(ofi->kind, &since))
         return haul_ofi_host->fail(HAUL_PROVIDER,
                                    "ofi:%s of libfabric %u.%u crashes when a peer falls silent; it "
-                                   "is usable from %u.%u on: use ofi:net, or tcp alone",
+                                   "is usable from %u.%u on: use %stcp alone",
                                    ofi->kind, FI_MAJOR(fi_version()), FI_MINOR(fi_version()),
-                                   FI_MAJOR(since), FI_MINOR(since));
+                                   FI_MAJOR(since), FI_MINOR(since),
+                                   haul_ofi_has_net() ? "ofi:net, or " : "");
     int err = haul_ofi_find(ofi->kind, nic, &ofi->info);
     if (err)
         return haul_ofi_host->fail(HAUL_PROVIDER,

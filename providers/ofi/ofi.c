@@ -74,6 +74,11 @@ bool haul_ofi_over_sockets(const char *kind)
     return false;
 }
 
+bool haul_ofi_has_net(void)
+{
+    return fi_version() >= FI_VERSION(1, 16) && fi_version() < FI_VERSION(1, 18);
+}
+
 bool haul_ofi_unsound(const char *kind, uint32_t *since)
 {
     for (size_t i = 0; i < PREFERENCES; i++)

@@ -39,6 +39,8 @@ uint32_t haul_ofi_api(void);
 const char *haul_ofi_kind(size_t index, bool *fast);
 /* Whether it goes over sockets ("net", "tcp"). */
 bool haul_ofi_over_sockets(const char *kind);
+/* Whether libfabric has net, its tcp to be (1.16 and 1.17). */
+bool haul_ofi_has_net(void);
 /* Whether this libfabric's is unsound, so that it is not used, and since which version it is not.
  */
 bool haul_ofi_unsound(const char *kind, uint32_t *since);
