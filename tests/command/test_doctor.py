@@ -414,11 +414,13 @@ class Servers(DoctorTest):
     def ask_with(self, replace, kinds):
         """With auto, and two kinds of path of which the server gets so many with replaced heads."""
         both = {"HAUL_OFI_AUTO": self.kind_over_sockets() + ",shm"}
-        address = self.receive("--provider", "auto", "--count", "0", environment=both).address
-        gate = OtherAddresses(address, self.version(), kinds, replace)
+        server = self.receive("--provider", "auto", "--count", "0", environment=both)
+        gate = OtherAddresses(server.address, self.version(), kinds, replace)
         self.addCleanup(gate.close)
         process = self.ask(gate.address, "auto", environment=both)
         self.assertEqual(gate.kinds_left, 0)
+        server.process.terminate()  # (killed, libfabric's shm would leave its file behind)
+        self.assertEqual(server.finish(), 128 + signal.SIGTERM)
         return process
 
     def version(self):
