@@ -257,7 +257,7 @@ static void evict(struct haul_engine *engine, struct haul_message *message)
     end_reads(engine, destination, row);
     message = destination->message[row];
     if (!message || message->state == HAUL_MESSAGE_DELIVERED)
-        return; /* meanwhile its peer was lost, or the last read brought all of it */
+        return; /* meanwhile its peer was lost, or the last read proved it whole */
     forget_stream(message);
     int err = move_inline(message);
     destination->message[row] = NULL;

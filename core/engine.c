@@ -324,7 +324,6 @@ int haul_engine_create(struct haul_options *options, struct haul_engine **engine
     init_recursive(&made->shutdown_lock);
     made->any_level = made->ops_level = haul_level_none();
     made->timer_ns = UINT64_MAX;
-    made->fetch_width = 1;
     init_lists(made);
     int err = haul_config_from_options(options, &made->config);
     if (!err) {

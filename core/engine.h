@@ -18,6 +18,7 @@
 #include "log.h"
 #include "pool.h"
 #include "util.h"
+#include "width.h"
 #include "wire.h"
 
 #include <haul/haul.h>
@@ -95,12 +96,11 @@ struct haul_engine {
     /* Who may send its arrays, see fetch.c. */
     struct haul_list fetching; /* messages whose turn to bring their offered bytes has not come */
     uint64_t fetch_turns;
-    unsigned fetch_width;
+    struct haul_width fetch_width;
     unsigned fetches;
-    uint64_t fetch_bytes_left;                      /* of all fetches under way */
-    uint64_t fetch_window_ns, fetch_window_idle_ns; /* where the present measurement began */
-    uint64_t fetch_watch_ns;                        /* when to look for fetches that do not move */
-    struct haul_list reading;                       /* messages with rma reads still to be issued */
+    uint64_t fetch_bytes_left; /* of all fetches under way */
+    uint64_t fetch_watch_ns;   /* when to look for fetches that do not move */
+    struct haul_list reading;  /* messages with rma reads still to be issued */
     struct haul_list free_reads;
     unsigned reads;       /* under way, of all links: closing waits for them */
     unsigned parcels_out; /* in channels, of all links: likewise */
@@ -620,6 +620,8 @@ bool haul_fetch_schedule(struct haul_engine *engine);
 void haul_fetch_end(struct haul_message *message);
 /* Bytes of a fetch arrived. */
 void haul_fetch_received(struct haul_message *message, uint64_t bytes);
+/* So many of its offered bytes are here, by whatever way. */
+void haul_fetch_brought(struct haul_message *message, uint64_t bytes);
 /* Nothing of its stream counts as received: it waits for a turn again. */
 void haul_fetch_put_back(struct haul_message *message);
 /* Takes the turn from fetches that do not move while others wait. A timer: while they wait it is

@@ -1,13 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Bringing offered arrays: whose turn it is, and by which way.
  *
- * Turns. A message gets memory when its turn comes, and not before. On a fast local link one sender
- * at a time is quickest (its pages stay in the cache, and nobody is preempted); on a network one
- * slow sender would leave the receiver idle. So `fetch_width` fetches run at a time, and it is
- * measured: while fetches wait, a receiver that was idle most of the time widens, one that was busy
- * narrows. The next fetch starts a little before the last one ends, so that the request is there
- * when the sender before is done. Among the messages that wait, the link that was served longest
- * ago comes first.
+ * Turns. A message gets memory when its turn comes, and not before. So many fetches run at a time
+ * as have been found to bring most (width.c). The next one starts a little before another ends, so
+ * that the request is there when the sender before is done. Among the messages that wait, the link
+ * that was served longest ago comes first.
  *
  * Ways. Arrays that came with a way are read by rma (reads.c); the others are asked for on the
  * channel, one run of the stream at a time.
@@ -16,12 +13,8 @@
  * fetch on the channel that hardly moves while others wait gives its turn and its memory up. */
 #include "engine.h"
 
-enum {
-    LOOK_AHEAD_BYTES = 2 << 20, /* of the running fetches still to come when the next one starts */
-    WIDTH_MAX = 64,
-};
-/* How long idleness is measured before the width changes. */
-#define WINDOW_NS (10 * (uint64_t)HAUL_NS_PER_MS)
+/* Of the running fetches, still to come when the next one starts. */
+enum { LOOK_AHEAD_BYTES = 2 << 20 };
 
 /* ---- The channel ----------------------------------------------------------------------------- */
 
@@ -77,15 +70,21 @@ static void ask_next_run(struct haul_message *message)
         ask(message, start, end);
 }
 
-void haul_fetch_received(struct haul_message *message, uint64_t bytes)
+void haul_fetch_brought(struct haul_message *message, uint64_t bytes)
 {
     struct haul_engine *engine = message->engine;
     message->stream_received += bytes;
+    engine->fetch_bytes_left -= HAUL_MIN(bytes, engine->fetch_bytes_left);
+    engine->fetch_width.bytes += bytes;
+}
+
+void haul_fetch_received(struct haul_message *message, uint64_t bytes)
+{
+    haul_fetch_brought(message, bytes);
     message->fetch_next += bytes;
     message->fetch_moved += bytes;
     if (message->fetch_moved >= HAUL_FETCH_STALL_BYTES)
         note_moved(message);
-    engine->fetch_bytes_left -= HAUL_MIN(bytes, engine->fetch_bytes_left);
     if (message->fetch_next == message->fetch_end)
         ask_next_run(message);
 }
@@ -198,25 +197,16 @@ static void unblock_pool(struct haul_engine *engine)
     HAUL_CONTAINER_OF(node, struct haul_message, place_node)->waits_for_pool = false;
 }
 
-/* Widens or narrows by how idle we were since the last look. */
 static void measure(struct haul_engine *engine)
 {
-    uint64_t now_ns = haul_now_ns();
-    uint64_t window_ns = now_ns - engine->fetch_window_ns;
-    if (window_ns < WINDOW_NS)
+    bool idle = haul_list_empty(&engine->fetching) && engine->fetches == 0;
+    if (idle || engine->pool_blocked) {
+        haul_width_pause(&engine->fetch_width);
         return;
-    uint64_t idle_ns = haul_drive_idle_ns(&engine->drive) - engine->fetch_window_idle_ns;
-    bool waiting = !haul_list_empty(&engine->fetching);
-    if (waiting && window_ns < 4 * WINDOW_NS) {
-        if (idle_ns * 4 > window_ns * 3)
-            engine->fetch_width = HAUL_MIN(engine->fetch_width + 1, (unsigned)WIDTH_MAX);
-        else if (idle_ns * 2 < window_ns)
-            engine->fetch_width = HAUL_MAX(engine->fetch_width - 1, 1u);
     }
-    engine->fetch_window_ns = now_ns;
-    engine->fetch_window_idle_ns += idle_ns;
-    if (waiting)
-        haul_engine_timer(engine, now_ns + WINDOW_NS);
+    uint64_t now_ns = haul_now_ns();
+    haul_width_measure(&engine->fetch_width, now_ns, haul_drive_idle_ns(&engine->drive));
+    haul_engine_timer(engine, now_ns + HAUL_WIDTH_WINDOW_MS * (uint64_t)HAUL_NS_PER_MS);
 }
 
 /* Gives a message its memory and starts it, or makes it wait for memory. */
@@ -238,7 +228,8 @@ static void give_turn(struct haul_message *message)
 
 static bool has_turn(const struct haul_engine *engine)
 {
-    return engine->fetches < engine->fetch_width || engine->fetch_bytes_left < LOOK_AHEAD_BYTES;
+    return engine->fetches < haul_width_now(&engine->fetch_width) ||
+           engine->fetch_bytes_left < LOOK_AHEAD_BYTES;
 }
 
 bool haul_fetch_schedule(struct haul_engine *engine)
@@ -249,8 +240,7 @@ bool haul_fetch_schedule(struct haul_engine *engine)
         unblock_pool(engine);
     if (haul_list_empty(&engine->fetching))
         engine->pool_waiting_since_ns = 0;
-    else
-        measure(engine);
+    measure(engine);
     while (has_turn(engine) && (message = next_message(engine))) {
         give_turn(message);
         started = true;

@@ -17,11 +17,10 @@
 
 /* A connection that has not greeted by then is given up. */
 #define HANDSHAKE_NS (10 * (uint64_t)HAUL_NS_PER_S)
-/* A read that should prove an rma path and has not ended by then is fenced. Where there is another
- * path it is taken after twice the 2 s that a lost packet costs RDMA; who insists on rma gives a
- * busy machine the time. */
-#define PROBE_NS (5 * (uint64_t)HAUL_NS_PER_S)
-#define PROBE_INSISTING_NS (9 * (uint64_t)HAUL_NS_PER_S)
+/* A read that should prove an rma path is ended after so long. Where there is another path it is
+ * taken after twice the 2 s that a lost packet costs RDMA; who insists on rma gives a busy machine
+ * the time, and tells the other side, which waits for HANDSHAKE_NS, before that gives up. */
+enum { PROOF_S = 5, PROOF_INSISTING_S = 8 };
 
 /* ---- Life ------------------------------------------------------------------------------------ */
 
@@ -339,35 +338,34 @@ int haul_link_frame(struct haul_link *link, const uint8_t *header, size_t header
 static void greet_in_time(struct haul_link *link, uint64_t now_ns, uint64_t *next_ns)
 {
     uint64_t limit_ns = link->since_ns + HANDSHAKE_NS;
-    uint64_t probe_limit_ns =
-        link->since_ns + (link->engine->rma_required ? PROBE_INSISTING_NS : PROBE_NS);
-    if (link->probing && now_ns >= probe_limit_ns)
-        link->rma->provider->rma->fence(link->rma_peer);
     if (now_ns >= limit_ns)
         haul_link_lose(
             link, HAUL_UNREACHABLE,
-            link->state == HAUL_LINK_DIALING
-                ? "%s: no connection after 10 s"
+            link->state == HAUL_LINK_DIALING ? "%s: no connection after 10 s"
+            : link->probing
+                ? "%s: connected, but the read that should prove the path cannot be ended"
                 : "%s: connected, but the other side did not answer haul's greeting in 10 s",
             link->peer->address);
     else
-        *next_ns = link->probing ? HAUL_MIN(limit_ns, probe_limit_ns) : limit_ns;
+        *next_ns = limit_ns;
 }
 
 /* No fabric promises that a read of a silent peer's memory ever ends. */
 static void fence_stalled_reads(struct haul_link *link, uint64_t now_ns, uint64_t *next_ns)
 {
-    uint64_t stall_ns = link->reads_moved_ns + HAUL_READ_STALL_S * (uint64_t)HAUL_NS_PER_S;
-    if (link->reads == 0)
+    int proof_s = link->engine->rma_required ? PROOF_INSISTING_S : PROOF_S;
+    int limit_s = link->probing ? proof_s : HAUL_READ_STALL_S;
+    uint64_t limit_ns = (uint64_t)limit_s * HAUL_NS_PER_S;
+    if (link->reads == 0 || link->state == HAUL_LINK_LOST)
         return;
-    if (now_ns >= stall_ns) {
-        haul_log(HAUL_LOG_WARNING, "%s: %u reads by %s have not moved for %d s: they are ended",
-                 link->peer->address, link->reads, link->rma->name, HAUL_READ_STALL_S);
+    if (now_ns >= link->reads_moved_ns + limit_ns) {
+        haul_log(link->probing ? HAUL_LOG_INFO : HAUL_LOG_WARNING,
+                 "%s: %u reads by %s have not moved for %d s: they are ended", link->peer->address,
+                 link->reads, link->rma->name, limit_s);
         link->reads_moved_ns = now_ns;
         link->rma->provider->rma->fence(link->rma_peer);
-        stall_ns = now_ns + HAUL_READ_STALL_S * (uint64_t)HAUL_NS_PER_S;
     }
-    *next_ns = HAUL_MIN(*next_ns, stall_ns);
+    *next_ns = HAUL_MIN(*next_ns, link->reads_moved_ns + limit_ns);
 }
 
 void haul_link_heartbeat(struct haul_link *link, uint64_t now_ns, uint64_t *next_ns)
@@ -375,10 +373,10 @@ void haul_link_heartbeat(struct haul_link *link, uint64_t now_ns, uint64_t *next
     uint64_t heartbeat_ns = link->engine->config.heartbeat_ns;
     if (link->state == HAUL_LINK_DIALING || link->state == HAUL_LINK_GREETING) {
         greet_in_time(link, now_ns, next_ns);
+        fence_stalled_reads(link, now_ns, next_ns);
         return;
     }
-    if (link->state == HAUL_LINK_OPEN)
-        fence_stalled_reads(link, now_ns, next_ns);
+    fence_stalled_reads(link, now_ns, next_ns);
     haul_credit_watch(link, now_ns, next_ns);
     if (link->state != HAUL_LINK_OPEN || heartbeat_ns == 0)
         return;

@@ -208,6 +208,7 @@ int haul_reads_probe(struct haul_link *link, const struct haul_wire_rma *rma)
     memcpy(link->probe, rma->probe, rma->probe_bytes);
     link->probe_bytes = rma->probe_bytes;
     link->probing = true;
+    link->since_ns = haul_now_ns(); /* the greeting is over */
     int err = read_nonce(link, NULL);
     if (err)
         link->probing = false;
@@ -220,7 +221,8 @@ bool haul_reads_prove(struct haul_message *message)
 {
     if (!message->needs_proof || message->proven)
         return false;
-    if (message->proving)
+    /* (One that is taken out of its row will be read anew: its reads are to end, not to begin.) */
+    if (message->proving || message->state == HAUL_MESSAGE_PLACING)
         return true;
     message->proving = true;
     message->reads += 2; /* of the proof, and ours: it may end inside */
@@ -240,7 +242,6 @@ bool haul_reads_prove(struct haul_message *message)
 
 static void message_read_done(struct haul_message *message, const struct haul_read *read, int err)
 {
-    struct haul_engine *engine = message->engine;
     if (err) {
         message->reads_failed = true;
     } else if (read->landing) {
@@ -248,8 +249,7 @@ static void message_read_done(struct haul_message *message, const struct haul_re
     } else {
         HAUL_COUNT(message->peer, bytes_read_rma, read->bytes);
         message->needs_proof = true;
-        message->stream_received += read->bytes;
-        engine->fetch_bytes_left -= HAUL_MIN(read->bytes, engine->fetch_bytes_left);
+        haul_fetch_brought(message, read->bytes);
     }
     if (read->landing)
         message->proving = false;

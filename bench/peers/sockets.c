@@ -4,8 +4,8 @@
  *
  * A message is a 16-byte header with the number of bytes to come, then the arrays, gathered from
  * the client's own memory and received in place; the server answers with 4 bytes. As a server of
- * unknown senders must, it reads the header before it knows where the rest goes. Prints one line of
- * JSON. */
+ * unknown senders must, it reads the header before it knows where the rest goes, and each message
+ * under way has a buffer of its own: the one that came back last. Prints one line of JSON. */
 #include "../ruler.h"
 #include "workload.h"
 
@@ -37,7 +37,6 @@ static struct options {
     bool one_at_a_time; /* a sender waits for a grant; else all send at once */
     bool client_spins;
     bool pin;                        /* the server has a CPU of its own */
-    bool buffer_each;                /* a receive buffer per connection; else one for all */
     int send_buffer, receive_buffer; /* bytes; 0: the kernel's choice */
     size_t read_bytes, write_bytes;  /* most per system call */
 } options = {.send_buffer = 1 << 20, .read_bytes = SIZE_MAX, .write_bytes = SIZE_MAX};
@@ -187,7 +186,7 @@ struct connection {
     bool waits; /* has sent a header and waits for its grant */
     size_t got; /* of header and body */
     struct header header;
-    unsigned char *body;
+    unsigned char *body;     /* of the message under way, else NULL */
     uint64_t messages;       /* in the measured time */
     struct connection *next; /* that waits for a grant */
 };
@@ -197,12 +196,22 @@ static struct server {
     bool over; /* a client is gone, or the time is */
     struct connection *connections;
     struct connection *first, **last; /* waiting for a grant */
+    unsigned char **unused;           /* buffers, the last one used last */
+    unsigned unused_count;
 } server;
+
+static unsigned char *take_buffer(void)
+{
+    return server.unused_count > 0 ? server.unused[--server.unused_count]
+                                   : map_memory(workload.message_bytes);
+}
 
 static void finish_message(struct connection *c)
 {
     if (workload.touch)
         ruler_touch(c->body, c->header.bytes);
+    server.unused[server.unused_count++] = c->body;
+    c->body = NULL;
     c->got = 0;
     if (ruler_board_in(board, RULER_MEASURE))
         c->messages++;
@@ -236,6 +245,7 @@ static bool read_some(struct connection *c)
     if (in_head && c->got == head) {
         if (c->header.bytes != workload.message_bytes)
             die("a header is wrong");
+        c->body = take_buffer();
         if (options.one_at_a_time)
             ask_for_grant(c);
     }
@@ -304,11 +314,12 @@ static void accept_all(int listener)
     server.connections = calloc(workload.clients, sizeof *server.connections);
     if (server.epoll < 0 || !server.connections)
         die("cannot serve");
+    server.unused = calloc(workload.clients, sizeof *server.unused);
+    if (!server.unused)
+        die("cannot serve");
     server.last = &server.first;
-    unsigned char *shared = options.buffer_each ? NULL : map_memory(workload.message_bytes);
     for (unsigned i = 0; i < workload.clients; i++) {
         struct connection *c = &server.connections[i];
-        c->body = shared ? shared : map_memory(workload.message_bytes);
         c->fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
         if (c->fd < 0)
             die("cannot accept");
@@ -395,6 +406,7 @@ static void run(void)
     free(latency);
     free(counts);
     free(server.connections);
+    free(server.unused);
     ruler_board_close(board);
 }
 
@@ -404,7 +416,6 @@ enum {
     KEY_RECEIVER = 0x100,
     KEY_SENDERS,
     KEY_CLIENT_WAIT,
-    KEY_BUFFERS,
     KEY_PIN,
     KEY_SNDBUF,
     KEY_RCVBUF,
@@ -417,7 +428,6 @@ static const struct argp_option argp_options[] = {
     {"senders", KEY_SENDERS, "all|one", 0, "all at once, or one granted at a time", 0},
     {"client-wait", KEY_CLIENT_WAIT, "sleep|spin", 0, "how a client waits for the answer", 0},
     {"pin", KEY_PIN, NULL, 0, "the server has a CPU of its own, if there are two", 0},
-    {"buffers", KEY_BUFFERS, "one|each", 0, "receive buffers: one, or one per connection", 0},
     {"sndbuf", KEY_SNDBUF, "BYTES", 0,
      "SO_SNDBUF (1 MiB, the fastest on loopback; 0: the kernel's choice)", 0},
     {"rcvbuf", KEY_RCVBUF, "BYTES", 0, "SO_RCVBUF (the kernel's choice)", 0},
@@ -444,9 +454,6 @@ static error_t parse(int key, char *text, struct argp_state *state)
         break;
     case KEY_CLIENT_WAIT:
         options.client_spins = choose(state, text, "spin", "sleep");
-        break;
-    case KEY_BUFFERS:
-        options.buffer_each = choose(state, text, "each", "one");
         break;
     case KEY_PIN:
         options.pin = true;

@@ -138,24 +138,24 @@ static bool is_another(const struct fi_info *first, const struct fi_info *info)
 }
 
 /* Returns whether there is any. */
-static bool examine_kind(const struct examination *examination, const char *kind)
+static bool examine_kind(const struct examination *examination, const struct haul_ofi_kind *kind)
 {
     struct fi_info *found = NULL;
-    uint32_t since;
-    if (haul_ofi_find(kind, "", &found))
+    if (haul_ofi_find(kind->name, "", &found))
         return false;
-    if (haul_ofi_unsound(kind, &since)) {
-        report(examination, HAUL_FINDING_NOTE,
-               haul_ofi_has_net() ? "nothing; ofi:net does the same" : "use HAUL_PROVIDER=tcp",
+    if (!haul_ofi_is_sound(kind)) {
+        struct line advice = {""};
+        add(&advice, "nothing, if you do not need it; else use %s", haul_ofi_instead());
+        report(examination, HAUL_FINDING_NOTE, advice.text,
                "%s is not used: it crashes when a peer falls silent, and is sound from libfabric "
                "%u.%u on",
-               kind, FI_MAJOR(since), FI_MINOR(since));
+               kind->name, FI_MAJOR(kind->sound_since), FI_MINOR(kind->sound_since));
         fi_freeinfo(found);
         return false;
     }
     for (const struct fi_info *info = found; info; info = info->next)
         if (is_another(found, info))
-            report_device(examination, kind, info);
+            report_device(examination, kind->name, info);
     fi_freeinfo(found);
     return true;
 }
@@ -163,15 +163,15 @@ static bool examine_kind(const struct examination *examination, const char *kind
 void haul_ofi_examine(void (*found)(const struct haul_finding *finding, void *arg), void *arg)
 {
     const struct examination examination = {found, arg};
-    const char *kind;
-    bool fast, any_fast = false;
+    const struct haul_ofi_kind *kind;
+    bool any_fast = false;
     struct line missing = {""};
     examine_version(&examination);
-    for (size_t i = 0; (kind = haul_ofi_kind(i, &fast)); i++) {
+    for (size_t i = 0; (kind = haul_ofi_kind_at(i)); i++) {
         bool there = examine_kind(&examination, kind);
-        any_fast |= there && fast;
-        if (!there && fast)
-            add(&missing, "%s%s", *missing.text ? ", " : "", kind);
+        any_fast |= there && kind->fast;
+        if (!there && kind->fast)
+            add(&missing, "%s%s", *missing.text ? ", " : "", kind->name);
     }
     if (!any_fast)
         report(&examination, HAUL_FINDING_NOTE,

@@ -46,7 +46,7 @@ static void close_side(struct haul_ofi *ofi, struct haul_ofi_side *side)
 static int open_domain(struct haul_ofi *ofi, struct haul_ofi_side *side)
 {
     struct fid_domain *domain = ofi->domain;
-    bool own = side == &ofi->reader && haul_ofi_over_sockets(ofi->kind);
+    bool own = side == &ofi->reader && ofi->over_sockets;
     int err = own ? fi_domain(ofi->fabric, ofi->info, &domain, NULL) : 0;
     side->domain = err ? NULL : domain;
     return err;
@@ -120,12 +120,6 @@ bool haul_ofi_may_sleep(struct haul_ofi *ofi)
 
 /* ---- The instance --------------------------------------------------------------------------- */
 
-static const char *setting(struct haul_engine *engine, const char *name)
-{
-    const char *text = haul_ofi_host->setting(engine, name);
-    return text ? text : "";
-}
-
 /* The one of several NICs that has the address HAUL_ADVERTISE comes first in the list: what is
  * opened is the first. False: none has it. */
 static bool put_advertised_first(struct haul_ofi *ofi, const char *advertised)
@@ -144,15 +138,17 @@ static bool put_advertised_first(struct haul_ofi *ofi, const char *advertised)
 
 static int find(struct haul_ofi *ofi)
 {
-    const char *nic = setting(ofi->engine, "nic"), *advertised = setting(ofi->engine, "advertise");
-    uint32_t since;
-    if (haul_ofi_unsound(ofi->kind, &since))
+    const char *nic = haul_ofi_setting(ofi, "nic"),
+               *advertised = haul_ofi_setting(ofi, "advertise");
+    const struct haul_ofi_kind *kind = haul_ofi_kind_named(ofi->kind);
+    ofi->over_sockets = kind->over_sockets;
+    if (!haul_ofi_is_sound(kind))
         return haul_ofi_host->fail(HAUL_PROVIDER,
                                    "ofi:%s of libfabric %u.%u crashes when a peer falls silent; it "
-                                   "is usable from %u.%u on: use %stcp alone",
+                                   "is usable from %u.%u on: use %s",
                                    ofi->kind, FI_MAJOR(fi_version()), FI_MINOR(fi_version()),
-                                   FI_MAJOR(since), FI_MINOR(since),
-                                   haul_ofi_has_net() ? "ofi:net, or " : "");
+                                   FI_MAJOR(kind->sound_since), FI_MINOR(kind->sound_since),
+                                   haul_ofi_instead());
     int err = haul_ofi_find(ofi->kind, nic, &ofi->info);
     if (err)
         return haul_ofi_host->fail(HAUL_PROVIDER,

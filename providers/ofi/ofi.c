@@ -18,12 +18,8 @@ const struct haul_host *haul_ofi_host;
 /* The newest API that this file was tested with. */
 enum { TESTED_MAJOR = 2, TESTED_MINOR = 6 };
 
-/* Best first; `fast`: better than any channel. The rest is for tests, and by name. */
-static const struct {
-    const char *name;
-    bool fast, by_name_only, over_sockets;
-    uint32_t sound_since; /* the first version that haul uses it of; 0: any */
-} preferences[] = {
+/* Best first. What is not fast is for tests, and by name. */
+static const struct haul_ofi_kind preferences[] = {
     {.name = "cxi", .fast = true},
     {.name = "efa", .fast = true},
     {.name = "verbs", .fast = true},
@@ -58,35 +54,36 @@ uint32_t haul_ofi_tested(void)
     return FI_VERSION(TESTED_MAJOR, TESTED_MINOR);
 }
 
-const char *haul_ofi_kind(size_t index, bool *fast)
+const char *haul_ofi_setting(const struct haul_ofi *ofi, const char *name)
 {
-    if (index >= PREFERENCES)
-        return NULL;
-    *fast = preferences[index].fast;
-    return preferences[index].name;
+    const char *text = haul_ofi_host->setting(ofi->engine, name);
+    return text ? text : "";
 }
 
-bool haul_ofi_over_sockets(const char *kind)
+const struct haul_ofi_kind *haul_ofi_kind_at(size_t index)
 {
+    return index < PREFERENCES ? &preferences[index] : NULL;
+}
+
+const struct haul_ofi_kind *haul_ofi_kind_named(const char *name)
+{
+    static const struct haul_ofi_kind other = {.by_name_only = true};
     for (size_t i = 0; i < PREFERENCES; i++)
-        if (!strcmp(preferences[i].name, kind))
-            return preferences[i].over_sockets;
-    return false;
+        if (!strcmp(preferences[i].name, name))
+            return &preferences[i];
+    return &other;
 }
 
-bool haul_ofi_has_net(void)
+bool haul_ofi_is_sound(const struct haul_ofi_kind *kind)
 {
-    return fi_version() >= FI_VERSION(1, 16) && fi_version() < FI_VERSION(1, 18);
+    return fi_version() >= kind->sound_since;
 }
 
-bool haul_ofi_unsound(const char *kind, uint32_t *since)
+const char *haul_ofi_instead(void)
 {
-    for (size_t i = 0; i < PREFERENCES; i++)
-        if (!strcmp(preferences[i].name, kind) && fi_version() < preferences[i].sound_since) {
-            *since = preferences[i].sound_since;
-            return true;
-        }
-    return false;
+    /* (net was there while tcp was made anew.) */
+    bool has_net = fi_version() >= FI_VERSION(1, 16) && fi_version() < FI_VERSION(1, 18);
+    return has_net ? "ofi:net, or tcp alone" : "tcp alone";
 }
 
 /* ---- What libfabric has --------------------------------------------------------------------- */
@@ -125,7 +122,7 @@ int haul_ofi_find(const char *kind, const char *nic, struct fi_info **found)
     };
     /* Over sockets one endpoint listens on all interfaces: each peer gets the address that its own
      * connection came to. */
-    bool everywhere = haul_ofi_over_sockets(kind) && !*nic;
+    bool everywhere = haul_ofi_kind_named(kind)->over_sockets && !*nic;
     int err = -FI_ENODATA;
     for (size_t i = 0; i < sizeof tries / sizeof *tries && err; i++) {
         struct fi_info *hints = fi_allocinfo();
@@ -151,7 +148,7 @@ static void look(void)
 {
     for (size_t i = 0; i < PREFERENCES; i++) {
         struct fi_info *found = NULL;
-        available[i] = fi_version() >= preferences[i].sound_since &&
+        available[i] = haul_ofi_is_sound(&preferences[i]) &&
                        haul_ofi_find(preferences[i].name, "", &found) == 0;
         fi_freeinfo(found);
     }

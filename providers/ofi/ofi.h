@@ -29,26 +29,36 @@
 /* Core's functions; set by the entry function, before anything else of the provider runs. */
 extern const struct haul_host *haul_ofi_host;
 
+struct haul_ofi;
+
 /* ---- ofi.c ---------------------------------------------------------------------------------- */
 
 /* The newest version of libfabric that this provider was tested with. */
 uint32_t haul_ofi_tested(void);
 /* The version of libfabric's API that is asked for. */
 uint32_t haul_ofi_api(void);
-/* The kinds, best first; NULL after the last. fast: better than any channel. */
-const char *haul_ofi_kind(size_t index, bool *fast);
-/* Whether it goes over sockets ("net", "tcp"). */
-bool haul_ofi_over_sockets(const char *kind);
-/* Whether libfabric has net, its tcp to be (1.16 and 1.17). */
-bool haul_ofi_has_net(void);
-/* Whether this libfabric's is unsound, so that it is not used, and since which version it is not.
- */
-bool haul_ofi_unsound(const char *kind, uint32_t *since);
+/* One of libfabric's providers, and how haul uses it. */
+struct haul_ofi_kind {
+    const char *name;
+    bool fast;            /* better than any channel */
+    bool by_name_only;    /* never in automatic mode */
+    bool over_sockets;    /* on all interfaces; closing an endpoint may harm its domain */
+    uint32_t sound_since; /* the first version of libfabric whose one is used; 0: any */
+};
+/* Best first; NULL after the last. */
+const struct haul_ofi_kind *haul_ofi_kind_at(size_t index);
+/* One that is not in the list (a new libfabric's) gets one without properties. */
+const struct haul_ofi_kind *haul_ofi_kind_named(const char *name);
+bool haul_ofi_is_sound(const struct haul_ofi_kind *kind);
+/* What does the same as an unsound one ("ofi:net"). */
+const char *haul_ofi_instead(void);
 /* A list of what libfabric has for reads of one kind ("verbs"); freed with fi_freeinfo(). nic: a
  * device or interface, "" for any. Returns libfabric's error. */
 int haul_ofi_find(const char *kind, const char *nic, struct fi_info **found);
-/* A sentence part for libfabric's negative errors. */
+/* A sentence part for libfabric's errors. */
 const char *haul_ofi_error(int error);
+/* "" if it is not set. */
+const char *haul_ofi_setting(const struct haul_ofi *ofi, const char *name);
 
 /* ---- fabric.c ------------------------------------------------------------------------------- */
 
@@ -67,6 +77,7 @@ TAILQ_HEAD(haul_ofi_reads, haul_ofi_read);
 struct haul_ofi {
     struct haul_engine *engine;
     char kind[HAUL_RMA_KIND_MAX];
+    bool over_sockets;
     /* As libfabric returned it: what it says is obeyed. The first of all that fit: the others say
      * which NICs there are beside ours. */
     struct fi_info *info;
@@ -122,6 +133,8 @@ struct haul_ofi_address {
     LIST_ENTRY(haul_ofi_address) node;
     fi_addr_t number;
     unsigned references;
+    unsigned posted; /* reads from it that libfabric has */
+    bool suspect;    /* the one posted has failed before: no other is, until it has ended */
     size_t bytes;
     uint8_t name[]; /* as fi_getname() gave it there */
 };

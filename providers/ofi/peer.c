@@ -25,18 +25,12 @@ bool haul_ofi_has_address(const struct fi_info *info, const char *address)
     return own.sin_addr.s_addr == wanted.s_addr;
 }
 
-static const char *setting(struct haul_ofi *ofi, const char *name)
-{
-    const char *text = haul_ofi_host->setting(ofi->engine, name);
-    return text ? text : "";
-}
-
 /* Of several NICs the user's connection says which one is meant, unless a setting does: to a peer
  * that came over another one ours may be out of reach. */
 static int check_nic(struct haul_ofi *ofi, struct haul_link *link)
 {
     char host[HAUL_HOST_MAX];
-    if (*setting(ofi, "nic") || *setting(ofi, "advertise"))
+    if (*haul_ofi_setting(ofi, "nic") || *haul_ofi_setting(ofi, "advertise"))
         return 0;
     haul_ofi_host->link_host(link, host);
     if (haul_ofi_has_address(ofi->info, host))
@@ -55,7 +49,7 @@ static int check_nic(struct haul_ofi *ofi, struct haul_link *link)
 static int set_host(struct haul_ofi *ofi, struct haul_link *link, struct sockaddr_in *address)
 {
     char host[HAUL_HOST_MAX];
-    const char *advertised = setting(ofi, "advertise");
+    const char *advertised = haul_ofi_setting(ofi, "advertise");
     if (!*advertised)
         advertised = haul_ofi_host->link_host(link, host);
     if (inet_pton(AF_INET, advertised, &address->sin_addr) == 1)
@@ -106,7 +100,7 @@ static int check_blob(struct haul_ofi *ofi, const uint8_t *blob, size_t bytes)
         return haul_ofi_host->fail(HAUL_UNSUPPORTED, "its address is not understood");
     uint32_t version = haul_get_u32(blob + 4);
     /* (What the kinds over sockets say to each other changed between versions without notice.) */
-    if (haul_ofi_over_sockets(ofi->kind) && version != fi_version())
+    if (ofi->over_sockets && version != fi_version())
         return haul_ofi_host->fail(HAUL_UNSUPPORTED,
                                    "libfabric is %u.%u here and %u.%u there: %s needs the same "
                                    "version on both sides",

@@ -41,19 +41,28 @@ static void end_read(struct haul_ofi *ofi, struct haul_ofi_read *read, int err)
     TAILQ_INSERT_TAIL(&ofi->ended, read, node);
 }
 
+/* Whether it may be posted beside what is under way with its exporter. */
+static bool has_turn(const struct haul_ofi_read *read, uint64_t now_ns)
+{
+    const struct haul_ofi_address *address = read->peer->address;
+    if (address->suspect || read->not_before_ns > now_ns)
+        return false;
+    return read->failures == 0 || address->posted == 0;
+}
+
 /* Posts the next piece of a read that is in no list. False: not now; it is in none still. */
 static bool post(struct haul_ofi *ofi, struct haul_ofi_read *read)
 {
     size_t max = ofi->info->ep_attr->max_msg_size;
-    if (!ofi->reader.endpoint || read->peer->address->number == FI_ADDR_NOTAVAIL) {
+    struct haul_ofi_address *address = read->peer->address;
+    if (!ofi->reader.endpoint || address->number == FI_ADDR_NOTAVAIL) {
         end_read(ofi, read, HAUL_SYSTEM);
         return true;
     }
     read->piece = read->from.bytes < max ? (size_t)read->from.bytes : max;
-    ssize_t err =
-        fi_read(ofi->reader.endpoint, read->to, read->piece,
-                read->region->mr ? fi_mr_desc(read->region->mr) : NULL, read->peer->address->number,
-                read->from.address, read->from.key, &read->context);
+    ssize_t err = fi_read(ofi->reader.endpoint, read->to, read->piece,
+                          read->region->mr ? fi_mr_desc(read->region->mr) : NULL, address->number,
+                          read->from.address, read->from.key, &read->context);
     if (err == -FI_EAGAIN)
         return false;
     if (err) {
@@ -62,8 +71,19 @@ static bool post(struct haul_ofi *ofi, struct haul_ofi_read *read)
         end_read(ofi, read, HAUL_PEER_LOST);
     } else {
         TAILQ_INSERT_TAIL(&ofi->posted, read, node);
+        address->posted++;
+        address->suspect = read->failures > 0;
     }
     return true;
+}
+
+/* It is libfabric's no more. */
+static void take_from_posted(struct haul_ofi *ofi, struct haul_ofi_read *read)
+{
+    struct haul_ofi_address *address = read->peer->address;
+    TAILQ_REMOVE(&ofi->posted, read, node);
+    address->suspect = false; /* if it was one, then this: it was alone */
+    address->posted--;
 }
 
 static bool post_waiting(struct haul_ofi *ofi)
@@ -74,7 +94,7 @@ static bool post_waiting(struct haul_ofi *ofi)
     uint64_t now_ns = TAILQ_EMPTY(&ofi->waiting) ? 0 : haul_ofi_host->now_ns();
     while ((read = TAILQ_FIRST(&ofi->waiting)) != NULL) {
         TAILQ_REMOVE(&ofi->waiting, read, node);
-        if (read->not_before_ns <= now_ns && post(ofi, read))
+        if (has_turn(read, now_ns) && post(ofi, read))
             did = true;
         else
             TAILQ_INSERT_TAIL(&refused, read, node);
@@ -83,31 +103,32 @@ static bool post_waiting(struct haul_ofi *ofi)
     return did;
 }
 
-static void piece_completed(struct haul_ofi *ofi, struct haul_ofi_read *read, int err)
+static void piece_completed(struct haul_ofi *ofi, struct haul_ofi_read *read)
 {
-    TAILQ_REMOVE(&ofi->posted, read, node);
+    take_from_posted(ofi, read);
     read->to += read->piece;
     read->from.address += read->piece;
     read->from.bytes -= read->piece;
-    if (!err && read->fenced && read->from.bytes > 0)
-        err = HAUL_CANCELLED;
-    if (err || read->from.bytes == 0)
-        end_read(ofi, read, err);
+    if (read->from.bytes == 0)
+        end_read(ofi, read, 0);
+    else if (read->fenced)
+        end_read(ofi, read, HAUL_CANCELLED);
     else
         TAILQ_INSERT_HEAD(&ofi->waiting, read, node);
 }
 
 /* It is tried again, a few times: libfabric has one connection to all that is in the peer's
  * process, and ends it, with all reads, when one of them meets memory that is no longer offered.
- * When the peer itself is gone the channel says so, and the read is fenced. */
+ * Each of them is then tried alone, so that the one that is at fault fails for itself only. When
+ * the peer itself is gone the channel says so, and the read is fenced. */
 static void piece_failed(struct haul_ofi *ofi, struct haul_ofi_read *read)
 {
-    if (++read->failures > FAILURES_MAX || read->fenced) {
-        piece_completed(ofi, read, HAUL_PEER_LOST);
+    take_from_posted(ofi, read);
+    if (read->fenced || ++read->failures > FAILURES_MAX) {
+        end_read(ofi, read, HAUL_PEER_LOST);
         return;
     }
     read->not_before_ns = haul_ofi_host->now_ns() + (FIRST_FAILURE_NS << (read->failures - 1));
-    TAILQ_REMOVE(&ofi->posted, read, node);
     TAILQ_INSERT_TAIL(&ofi->waiting, read, node);
 }
 
@@ -153,7 +174,7 @@ int haul_ofi_read(void *handle, const uint8_t *way, size_t way_bytes, uint64_t o
     peer->reads++;
     ofi->bytes_in_flight += bytes;
     ofi->poll_ns = POLL_FIRST_NS;
-    if (!post(ofi, read))
+    if (!has_turn(read, 0) || !post(ofi, read))
         TAILQ_INSERT_TAIL(&ofi->waiting, read, node);
     return 0;
 }
@@ -161,13 +182,14 @@ int haul_ofi_read(void *handle, const uint8_t *way, size_t way_bytes, uint64_t o
 /* ---- Ends ----------------------------------------------------------------------------------- */
 
 static void log_failure(struct haul_ofi *ofi, const struct fi_cq_err_entry *entry,
-                        struct fid_cq *queue)
+                        const struct haul_ofi_side *side)
 {
     char buffer[128];
     const char *text =
-        fi_cq_strerror(queue, entry->prov_errno, entry->err_data, buffer, sizeof buffer);
-    haul_ofi_host->log(HAUL_LOG_INFO, "ofi:%s: a read failed: %s (%s)", ofi->kind,
-                       fi_strerror(entry->err < 0 ? -entry->err : entry->err), text ? text : "");
+        fi_cq_strerror(side->queue, entry->prov_errno, entry->err_data, buffer, sizeof buffer);
+    haul_ofi_host->log(HAUL_LOG_INFO, "ofi:%s: a read %s: %s (%s)", ofi->kind,
+                       side == &ofi->reader ? "failed" : "of a peer's from here failed",
+                       haul_ofi_error(entry->err), text ? text : "");
 }
 
 static bool take_error(struct haul_ofi *ofi, struct haul_ofi_side *side)
@@ -175,7 +197,7 @@ static bool take_error(struct haul_ofi *ofi, struct haul_ofi_side *side)
     struct fi_cq_err_entry entry = {0};
     if (fi_cq_readerr(side->queue, &entry, 0) != 1)
         return false;
-    log_failure(ofi, &entry, side->queue);
+    log_failure(ofi, &entry, side);
     /* Some providers name no read: the fence ends it. */
     if (side == &ofi->reader && entry.op_context)
         piece_failed(ofi, entry.op_context);
@@ -194,7 +216,7 @@ static bool drain(struct haul_ofi *ofi, struct haul_ofi_side *side)
             break;
         for (ssize_t i = 0; i < count && side == &ofi->reader; i++)
             if (entries[i].op_context)
-                piece_completed(ofi, entries[i].op_context, 0);
+                piece_completed(ofi, entries[i].op_context);
         did = true;
     }
     return did;
@@ -258,7 +280,7 @@ static void settle_posted(struct haul_ofi *ofi)
 {
     struct haul_ofi_read *read;
     while ((read = TAILQ_LAST(&ofi->posted, haul_ofi_reads)) != NULL) {
-        TAILQ_REMOVE(&ofi->posted, read, node);
+        take_from_posted(ofi, read);
         if (read->fenced)
             end_read(ofi, read, HAUL_CANCELLED);
         else
@@ -325,6 +347,18 @@ static uint64_t pause_ns(struct haul_ofi *ofi, uint64_t now_ns)
     return ofi->poll_ns;
 }
 
+static uint64_t next_try_ns(const struct haul_ofi *ofi, uint64_t now_ns)
+{
+    const struct haul_ofi_read *read;
+    uint64_t soonest_ns = now_ns + RETRY_NS, next_ns = UINT64_MAX;
+    TAILQ_FOREACH(read, &ofi->waiting, node)
+    {
+        uint64_t try_ns = read->not_before_ns > soonest_ns ? read->not_before_ns : soonest_ns;
+        next_ns = try_ns < next_ns ? try_ns : next_ns;
+    }
+    return next_ns;
+}
+
 uint64_t haul_ofi_deadline_ns(void *rma)
 {
     struct haul_ofi *ofi = rma;
@@ -333,9 +367,8 @@ uint64_t haul_ofi_deadline_ns(void *rma)
     uint64_t now_ns = haul_ofi_host->now_ns();
     if (ofi->peers == 0 && now_ns >= ofi->greeting_ns)
         return ofi->fence_ns;
-    uint64_t until_ns = now_ns + pause_ns(ofi, now_ns);
-    if (!TAILQ_EMPTY(&ofi->waiting) && now_ns + RETRY_NS < until_ns)
-        until_ns = now_ns + RETRY_NS;
+    uint64_t until_ns = now_ns + pause_ns(ofi, now_ns), try_ns = next_try_ns(ofi, now_ns);
+    until_ns = try_ns < until_ns ? try_ns : until_ns;
     return until_ns < ofi->fence_ns ? until_ns : ofi->fence_ns;
 }
 

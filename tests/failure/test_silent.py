@@ -2,15 +2,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """Senders that are stopped in the middle of a message: they are given up, and nobody else notices. The
 server checks every byte of what the others send, before and after."""
+import itertools
 import signal
 import time
 import unittest
 
-from support import FailureTest
+from support import PROVIDER, FailureTest
 
 HEARTBEAT_S = 2  # a starved machine must not make the others seem silent
 ENDING_S = 3  # reads that do not end are ended within (ofi: a second)
-ROUNDS = 3
+ROUNDS = 3  # at least; more until a stop has come in the middle of a read
+ROUNDS_MAX = 20
+RENEWED = "their endpoint is closed"  # what ofi says of reads that it had to end
 SERVED = range(3)
 MIB = 1 << 20
 ENDLESS = 1 << 40
@@ -19,6 +22,15 @@ ENDLESS = 1 << 40
 class Silent(FailureTest):
     def count(self, server, client):
         return sum(line.startswith(f"message {client} ") for line in server.lines)
+
+    def rounds(self, program):
+        """A number for each."""
+        for number in itertools.count():
+            met = not PROVIDER.startswith("ofi") or RENEWED in program.error_text
+            if number >= ROUNDS and met:
+                return
+            self.assertLess(number, ROUNDS_MAX, "no stop came in the middle of a read")
+            yield number
 
     def assert_served(self, server):
         """Many more messages of each come: all that lay in a queue, and what was sent since."""
@@ -30,7 +42,8 @@ class Silent(FailureTest):
         server = self.start_server(HAUL_HEARTBEAT=str(HEARTBEAT_S), HAUL_LOG="info")
         served = [self.start("client", server.address, number, ENDLESS, 1, 4 * MIB)
                   for number in SERVED]
-        for number in range(100, 100 + ROUNDS):
+        for number in self.rounds(server):
+            number += 100
             stopped = self.start("client", server.address, number, ENDLESS, 32 * MIB, 32 * MIB)
             server.line_with(f"message {number} 1")
             stopped.process.send_signal(signal.SIGSTOP)
@@ -47,11 +60,11 @@ class Silent(FailureTest):
     def test_memory_that_was_given_back(self):
         """A receive into memory of its caller runs into its deadline while its sender is stopped in the
         middle. What comes when that goes on must go elsewhere."""
-        guard = self.start("guard", "127.0.0.1:0", 32 * MIB)
+        guard = self.start("guard", "127.0.0.1:0", 32 * MIB, HAUL_LOG="info")
         address = guard.line_with("listening").split()[1]
         client = self.start("client", address, 1, ENDLESS, 32 * MIB, 32 * MIB)
         self.assertEqual(guard.ask("receive 300000"), "received 0")
-        for _ in range(ROUNDS):
+        for _ in self.rounds(guard):
             client.process.send_signal(signal.SIGSTOP)
             while guard.ask("receive 200") != "time is up":
                 pass  # that one had come before
@@ -60,7 +73,8 @@ class Silent(FailureTest):
             self.assertEqual(guard.ask("take 6"), "taken 6")
             self.assertEqual(guard.ask("check"), "untouched")
         client.kill()
-        self.assert_ends(guard)
+        self.assertEqual(guard.end(), 0, guard.error_text)
+        self.assertNotIn(": warning: ", guard.error_text)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ expect() {
 }
 
 mkfifo guard.in
-HAUL_NIC=b /haul/tests/failure_program_guard "$B:0" $BYTES <guard.in >guard.out 2>guard.err &
+HAUL_LOG=info HAUL_NIC=b /haul/tests/failure_program_guard "$B:0" $BYTES <guard.in >guard.out 2>guard.err &
 guard=$!
 exec 3>guard.in
 asked=0
@@ -41,3 +41,5 @@ done
 kill -KILL "$client"
 exec 3>&-
 wait "$guard" || fail "the guard did not end well"
+grep -q "their endpoint is closed" guard.err || fail "no receive ended in the middle of a read"
+! grep -q ": warning: " guard.err || fail "the guard complained"
