@@ -2,7 +2,6 @@
  * Dicts: the arrays that are sent. */
 #include "engine.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 
 static int make_dict(struct haul_engine *engine, struct haul_dict **dict)

@@ -212,7 +212,7 @@ static void transport_unregistered(struct haul_transport *transport)
 {
     if (!*transport->unregistered)
         haul_log(HAUL_LOG_INFO, "%s: %s", transport->name, haul_error_detail());
-    snprintf(transport->unregistered, sizeof transport->unregistered, "%s", haul_error_detail());
+    haul_copy_text(transport->unregistered, sizeof transport->unregistered, haul_error_detail());
 }
 
 /* A slab that cannot be registered is for the channel only, unless that is not what is wanted. */

@@ -49,7 +49,7 @@ static void describe_rma(struct haul_link *link, struct haul_transport *transpor
         add_reason(link->peer, transport, why);
         return;
     }
-    snprintf(rma->name, sizeof rma->name, "%s", transport->name);
+    haul_copy_text(rma->name, sizeof rma->name, transport->name);
     rma->address_bytes = (uint16_t)address_bytes;
     rma->probe_bytes = (uint8_t)probe_bytes;
     hello->rma_count++;
@@ -110,7 +110,7 @@ static int send_hello(struct haul_link *link, enum haul_frame_type type,
             hello->rma_count < HAUL_WIRE_RMA_MAX)
             describe_rma(link, transport, hello);
     }
-    snprintf(hello->why, sizeof hello->why, "%s", why); /* (a provider may just have said it) */
+    haul_copy_text(hello->why, sizeof hello->why, why); /* (a provider may just have said it) */
     size_t bytes = haul_hello_encode(hello, type, frame);
     link->transport->provider->channel->send(link->conn, frame, bytes, NULL, 0, NULL);
     free(hello);

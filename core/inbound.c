@@ -22,12 +22,12 @@ static uint8_t discard[64 << 10];
 
 static void answer(struct haul_message *message, int err, const char *sentence)
 {
-    struct haul_wire_control ack = {
-        .type = HAUL_FRAME_ACK, .seq = message->manifest.seq, .err = err};
     if (message->answered)
         return;
     message->answered = true;
-    snprintf(ack.sentence, sizeof ack.sentence, "%s", sentence);
+    struct haul_wire_control ack = {
+        .type = HAUL_FRAME_ACK, .seq = message->manifest.seq, .err = err};
+    haul_copy_text(ack.sentence, sizeof ack.sentence, sentence);
     haul_link_control(message->link, &ack);
 }
 
@@ -45,11 +45,12 @@ void haul_inbound_no_reply(struct haul_message *message)
 
 void haul_inbound_release_given(struct haul_message *message)
 {
+    if (!message->release_due)
+        return;
+    message->release_due = false;
     const struct haul_wire_control release = {.type = HAUL_FRAME_RELEASE,
                                               .seq = message->manifest.seq};
-    if (message->release_due)
-        haul_link_control(message->link, &release);
-    message->release_due = false;
+    haul_link_control(message->link, &release);
 }
 
 void haul_inbound_refuse(struct haul_message *message, int err, const char *detail)
@@ -222,7 +223,7 @@ static int accept_manifest(struct haul_link *link, struct haul_message *message,
 {
     struct haul_manifest *manifest = &message->manifest;
     char detail[HAUL_DETAIL_MAX];
-    snprintf(detail, sizeof detail, "%s", err ? haul_error_detail() : "");
+    haul_copy_text(detail, sizeof detail, err ? haul_error_detail() : "");
     expect_payload(link, message, false, manifest->inline_bytes);
     for (uint32_t i = 0; i < manifest->count; i++)
         message->release_due |= manifest->arrays[i].given;

@@ -205,7 +205,7 @@ void haul_link_bye(struct haul_link *link, int err, const char *sentence)
     if (link->state == HAUL_LINK_LOST)
         return;
     struct haul_wire_control bye = {.type = HAUL_FRAME_BYE, .err = err};
-    snprintf(bye.sentence, sizeof bye.sentence, "%s", sentence);
+    haul_copy_text(bye.sentence, sizeof bye.sentence, sentence);
     if (link->state != HAUL_LINK_PLAIN && link->state != HAUL_LINK_DIALING)
         haul_link_control(link, &bye);
     link->flush = true;

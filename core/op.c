@@ -270,7 +270,7 @@ void haul_op_end(struct haul_op *op, int err, const char *detail)
     op->state = HAUL_OP_ENDING;
     op->result = err;
     if (detail != op->detail)
-        snprintf(op->detail, sizeof op->detail, "%s", detail);
+        haul_copy_text(op->detail, sizeof op->detail, detail);
     haul_list_remove(&op->node);
     haul_list_remove(&op->transmit_node);
     recall(op, &op->announcement);

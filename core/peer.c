@@ -17,7 +17,7 @@ struct haul_peer *haul_peer_create(struct haul_engine *engine, const char *addre
     atomic_init(&peer->references, 1);
     peer->engine = engine;
     peer->id = ++engine->next_peer_id;
-    snprintf(peer->address, sizeof peer->address, "%s", address);
+    haul_copy_text(peer->address, sizeof peer->address, address);
     haul_list_init(&peer->node);
     haul_list_init(&peer->waiting);
     haul_inbox_init(engine, &peer->inbox);
@@ -108,7 +108,7 @@ static int wait_connected(struct haul_peer *peer, int64_t timeout_ns)
     if (!err && is_final(peer->last_err))
         return haul_fail_with(peer->last_err, peer->last_why);
     if (err == HAUL_TIMEOUT) {
-        snprintf(why, sizeof why, "%s", peer->last_err ? peer->last_why : "it does not answer");
+        haul_copy_text(why, sizeof why, peer->last_err ? peer->last_why : "it does not answer");
         bool asks = strchr(why, '?') != NULL;
         return haul_fail(HAUL_UNREACHABLE, "no connection to %.100s in %.1f s: %.250s%s",
                          peer->address, (double)timeout_ns / HAUL_NS_PER_S, why,
@@ -146,7 +146,7 @@ static int connect_to(struct haul_engine *engine, const char *address, int64_t t
     err = wait_connected(peer, timeout_ns);
     if (err) {
         char detail[HAUL_DETAIL_MAX];
-        snprintf(detail, sizeof detail, "%s", haul_error_detail());
+        haul_copy_text(detail, sizeof detail, haul_error_detail());
         haul_peer_shut(peer, "connecting was given up");
         haul_peer_unreference(peer);
         haul_fail_with(err, detail);

@@ -68,7 +68,7 @@ static void ask_entry(struct plugin *plugin, haul_provider_entry_fn *entry)
 {
     const struct haul_provider *provider = entry(&haul_host);
     if (!provider)
-        snprintf(plugin->reason, sizeof plugin->reason, "%s", haul_error_detail());
+        haul_copy_text(plugin->reason, sizeof plugin->reason, haul_error_detail());
     else if (descriptor_is_sound(provider, plugin->reason, sizeof plugin->reason))
         plugin->provider = provider;
 }
@@ -77,7 +77,7 @@ static void load_file(struct plugin *plugin)
 {
     void *handle = dlopen(plugin->file, RTLD_NOW | RTLD_LOCAL);
     if (!handle) {
-        snprintf(plugin->reason, sizeof plugin->reason, "%s", dlerror());
+        haul_copy_text(plugin->reason, sizeof plugin->reason, dlerror());
         return;
     }
     haul_provider_entry_fn *entry;

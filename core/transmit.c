@@ -394,7 +394,7 @@ void haul_transmit_cancel(struct haul_op *op, int err, const char *detail)
             haul_list_remove(&op->transmit_node);
             op->cancelling = true;
             op->result = err;
-            snprintf(op->detail, sizeof op->detail, "%s", detail);
+            haul_copy_text(op->detail, sizeof op->detail, detail);
             return;
         }
     }
