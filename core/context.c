@@ -95,8 +95,7 @@ static void shut_down(struct haul_engine *engine)
     haul_drive_wait(&engine->drive, channels_are_quiet, engine, haul_deadline_ns(FAREWELL_NS));
     /* Their links are fenced, which ends them. Nothing else may: memory would be given back under
      * them. */
-    while (haul_drive_wait(&engine->drive, reads_have_ended, engine, UINT64_MAX) != 0)
-        ;
+    haul_drive_wait_always(&engine->drive, reads_have_ended, engine);
     haul_drive_close(&engine->drive);
     haul_drive_leave(&engine->drive);
     haul_engine_shutdown(engine);

@@ -204,10 +204,8 @@ static void end_reads(struct haul_engine *engine, struct haul_destination *desti
         return;
     if (message->state != HAUL_MESSAGE_DROPPED)
         haul_message_set_state(message, HAUL_MESSAGE_PLACING); /* no further read is issued */
-    message->link->rma->provider->rma->fence(message->link->rma_peer);
-    /* No signal and no want of descriptors may end this: after it the memory is the user's. */
-    while (haul_drive_wait(&engine->drive, has_no_reads, &row, UINT64_MAX) != 0)
-        ;
+    haul_reads_take_back(message->link);
+    haul_drive_wait_always(&engine->drive, has_no_reads, &row); /* then the memory is the user's */
 }
 
 /* Moves what has come of the inline bytes from a row to the pool. */
@@ -245,7 +243,7 @@ static void forget_stream(struct haul_message *message)
         link->receiving = NULL;
     message->stream_received = 0;
     haul_reads_forget(message);
-    message->reads_failed = false; /* they were fenced, which is no fault of the path */
+    message->reads_failed = message->path_failed = false;
     haul_message_set_state(message, HAUL_MESSAGE_PLACING);
 }
 
@@ -257,7 +255,7 @@ static void evict(struct haul_engine *engine, struct haul_message *message)
     end_reads(engine, destination, row);
     message = destination->message[row];
     if (!message || message->state == HAUL_MESSAGE_DELIVERED)
-        return; /* meanwhile its peer was lost, or the last read proved it whole */
+        return; /* meanwhile its peer was lost, or the last read proved it whole and it was first */
     forget_stream(message);
     int err = move_inline(message);
     destination->message[row] = NULL;

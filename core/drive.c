@@ -11,7 +11,8 @@
  * progress thread takes over after GRACE_NS; a waiter that comes takes the turn from it at once.
  *
  * A turn that was taken over ends at its next look at `driver`; it drops the events it has in hand,
- * which is safe because all watches are level-triggered.
+ * which is safe because watches are level-triggered, or their providers look for themselves in
+ * every pass (ofi).
  *
  * Failure modes. A signal ends a sleep: HAUL_INTERRUPTED. fork: the child never touches the lock
  * again (core checks before); haul_drive_forked() closes what it inherited. */
@@ -483,6 +484,16 @@ int haul_drive_wait(struct haul_drive *drive, bool (*ready)(void *arg), void *ar
         }
         if (result != AGAIN)
             return result;
+    }
+}
+
+void haul_drive_wait_always(struct haul_drive *drive, bool (*ready)(void *arg), void *arg)
+{
+    const struct timespec pause = {.tv_nsec = HAUL_NS_PER_MS};
+    while (haul_drive_wait(drive, ready, arg, UINT64_MAX) != 0) {
+        haul_drive_leave(drive); /* without a descriptor to wait with: who drives must go on */
+        nanosleep(&pause, NULL);
+        haul_drive_enter(drive);
     }
 }
 

@@ -83,6 +83,8 @@ void haul_drive_leave(struct haul_drive *drive);
  * HAUL_CLOSED. */
 int haul_drive_wait(struct haul_drive *drive, bool (*ready)(void *arg), void *arg,
                     uint64_t deadline_ns);
+/* ... however long it takes, and whatever fails meanwhile. */
+void haul_drive_wait_always(struct haul_drive *drive, bool (*ready)(void *arg), void *arg);
 /* Who decides whether a wait is interrupted, see haul_context_interrupt(). Under the lock. */
 void haul_drive_interrupt(struct haul_drive *drive, bool (*interrupted)(void *arg), void *arg);
 /* Ends the driver's sleep. Any thread, with or without the lock. */

@@ -256,6 +256,7 @@ struct haul_link {
     unsigned reads;           /* under way */
     uint64_t reads_moved_ns;  /* when one was issued or ended last */
     bool rma_failed;          /* reads failed: the channel is used from now on */
+    bool took_back;           /* the last fence was for memory: no fault of the path */
     uint64_t last_turn;       /* when a fetch of it was last started, in engine->fetch_turns */
     bool choosing;            /* among rma providers */
     bool probing;             /* the read that proves the one chosen is under way */
@@ -355,8 +356,9 @@ struct haul_message {
     bool proven;      /* the sender had not given the memory up when the last of them had come */
     unsigned reads;   /* rma reads under way */
     struct haul_cursor read_cursor;
-    bool reads_failed;
-    bool cancelled; /* by its sender, while reads are under way */
+    bool reads_failed; /* when the others have ended it is fetched anew... */
+    bool path_failed;  /* ... on the channel: not because memory was taken back */
+    bool cancelled;    /* by its sender, while reads are under way */
 };
 
 /* ---- engine.c: life, the pass, timers ----------------------------------------------------------
@@ -620,12 +622,12 @@ bool haul_fetch_schedule(struct haul_engine *engine);
 void haul_fetch_end(struct haul_message *message);
 /* Bytes of a fetch arrived. */
 void haul_fetch_received(struct haul_message *message, uint64_t bytes);
-/* So many of its offered bytes are here, by whatever way. */
+/* Counts offered bytes that are here, by whatever way. */
 void haul_fetch_brought(struct haul_message *message, uint64_t bytes);
 /* Nothing of its stream counts as received: it waits for a turn again. */
 void haul_fetch_put_back(struct haul_message *message);
-/* Takes the turn from fetches that do not move while others wait. A timer: while they wait it is
- * called again and again. */
+/* Takes the turn from fetches that do not move while others wait. A timer, which sets itself while
+ * they do. */
 void haul_fetch_watch(struct haul_engine *engine, uint64_t now_ns);
 /* The array at a cursor's place: skips those that are not in the stream or at their end. */
 struct haul_manifest_array *haul_cursor_array(struct haul_manifest *manifest,
@@ -651,6 +653,11 @@ bool haul_reads_prove(struct haul_message *message);
 void haul_reads_forget(struct haul_message *message);
 /* Reads the other side's nonce for the first time; haul_handshake_probed() follows. */
 int haul_reads_probe(struct haul_link *link, const struct haul_wire_rma *rma);
+/* It is probing, and there was no room for the read. */
+void haul_reads_probe_again(struct haul_link *link);
+/* Memory that reads land in, or come from, is needed back: they are ended, those of other messages
+ * of the link too, which are fetched anew. */
+void haul_reads_take_back(struct haul_link *link);
 void haul_reads_free(struct haul_engine *engine);
 
 /* ---- context.c, server.c

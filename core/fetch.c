@@ -74,8 +74,9 @@ void haul_fetch_brought(struct haul_message *message, uint64_t bytes)
 {
     struct haul_engine *engine = message->engine;
     message->stream_received += bytes;
-    engine->fetch_bytes_left -= HAUL_MIN(bytes, engine->fetch_bytes_left);
-    engine->fetch_width.bytes += bytes;
+    if (message->fetch_active)
+        engine->fetch_bytes_left -= HAUL_MIN(bytes, engine->fetch_bytes_left);
+    haul_width_brought(&engine->fetch_width, bytes);
 }
 
 void haul_fetch_received(struct haul_message *message, uint64_t bytes)
@@ -199,14 +200,16 @@ static void unblock_pool(struct haul_engine *engine)
 
 static void measure(struct haul_engine *engine)
 {
-    bool idle = haul_list_empty(&engine->fetching) && engine->fetches == 0;
-    if (idle || engine->pool_blocked) {
-        haul_width_pause(&engine->fetch_width);
+    bool waiting = !haul_list_empty(&engine->fetching);
+    if (!waiting && engine->fetches == 0) {
+        haul_width_stop(&engine->fetch_width);
         return;
     }
     uint64_t now_ns = haul_now_ns();
-    haul_width_measure(&engine->fetch_width, now_ns, haul_drive_idle_ns(&engine->drive));
-    haul_engine_timer(engine, now_ns + HAUL_WIDTH_WINDOW_MS * (uint64_t)HAUL_NS_PER_MS);
+    haul_width_measure(&engine->fetch_width, now_ns, haul_drive_idle_ns(&engine->drive),
+                       waiting && !engine->pool_blocked);
+    if (waiting)
+        haul_engine_timer(engine, now_ns + HAUL_WIDTH_WINDOW_MS * (uint64_t)HAUL_NS_PER_MS);
 }
 
 /* Gives a message its memory and starts it, or makes it wait for memory. */
@@ -279,9 +282,14 @@ static void give_up_turn(struct haul_message *message)
 void haul_fetch_watch(struct haul_engine *engine, uint64_t now_ns)
 {
     bool some = false;
-    if (haul_list_empty(&engine->fetching) || now_ns < engine->fetch_watch_ns)
+    if (haul_list_empty(&engine->fetching))
         return;
+    if (now_ns < engine->fetch_watch_ns) {
+        haul_engine_timer(engine, engine->fetch_watch_ns);
+        return;
+    }
     engine->fetch_watch_ns = now_ns + HAUL_NS_PER_S;
+    haul_engine_timer(engine, engine->fetch_watch_ns);
     HAUL_LIST_EACH(&engine->links, node)
     {
         struct haul_link *link = HAUL_CONTAINER_OF(node, struct haul_link, node);

@@ -521,7 +521,7 @@ void haul_inbound_cancel(struct haul_link *link, uint64_t seq)
     }
     if (message->reads > 0) { /* the sender's memory is being read: it hears when that has ended */
         message->cancelled = true;
-        link->rma->provider->rma->fence(link->rma_peer);
+        haul_reads_take_back(link);
         return;
     }
     answer(message, HAUL_CANCELLED, haul_error_sentence(HAUL_CANCELLED));

@@ -15,12 +15,12 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-/* A connection that has not greeted by then is given up. */
+/* A connection that has not greeted by then is given up; then one whose proof has not ended. */
 #define HANDSHAKE_NS (10 * (uint64_t)HAUL_NS_PER_S)
 /* A read that should prove an rma path is ended after so long. Where there is another path it is
  * taken after twice the 2 s that a lost packet costs RDMA; who insists on rma gives a busy machine
  * the time, and tells the other side, which waits for HANDSHAKE_NS, before that gives up. */
-enum { PROOF_S = 5, PROOF_INSISTING_S = 8 };
+enum { PROOF_S = 5, PROOF_INSISTING_S = 7 };
 
 /* ---- Life ------------------------------------------------------------------------------------ */
 
@@ -343,10 +343,12 @@ static void greet_in_time(struct haul_link *link, uint64_t now_ns, uint64_t *nex
             link, HAUL_UNREACHABLE,
             link->state == HAUL_LINK_DIALING ? "%s: no connection after 10 s"
             : link->probing
-                ? "%s: connected, but the read that should prove the path cannot be ended"
+                ? "%s: connected, but the read that should prove the path did not end in 10 s"
                 : "%s: connected, but the other side did not answer haul's greeting in 10 s",
             link->peer->address);
-    else
+    else if (link->probing && link->reads == 0)
+        haul_reads_probe_again(link);
+    if (link->state != HAUL_LINK_LOST)
         *next_ns = limit_ns;
 }
 
@@ -363,6 +365,7 @@ static void fence_stalled_reads(struct haul_link *link, uint64_t now_ns, uint64_
                  "%s: %u reads by %s have not moved for %d s: they are ended", link->peer->address,
                  link->reads, link->rma->name, limit_s);
         link->reads_moved_ns = now_ns;
+        link->took_back = false;
         link->rma->provider->rma->fence(link->rma_peer);
     }
     *next_ns = HAUL_MIN(*next_ns, link->reads_moved_ns + limit_ns);

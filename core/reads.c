@@ -16,6 +16,7 @@
 #include <stdlib.h>
 
 enum { READS_PER_MESSAGE = 8 };
+#define PROBE_AGAIN_NS ((uint64_t)HAUL_NS_PER_MS)
 
 /* One rma read: the cookie of read(). */
 struct haul_read {
@@ -109,7 +110,7 @@ static bool issue_read(struct haul_message *message, struct haul_manifest_array 
     cursor->offset = offset;
     give_back_read(read);
     if (err != HAUL_BUSY)
-        message->reads_failed = true;
+        message->reads_failed = message->path_failed = true;
     return false;
 }
 
@@ -137,16 +138,21 @@ bool haul_reads_issue(struct haul_message *message)
     return issued;
 }
 
-/* After a failed read and the end of the others: all of it again, on the channel, in its turn. */
-static void fetch_on_channel(struct haul_message *message)
+static void leave_path(struct haul_link *link)
 {
-    struct haul_link *link = message->link;
     haul_log(HAUL_LOG_WARNING, "%s: reading by %s failed; its arrays come over %s from now on",
              link->peer->address, link->rma->name, link->transport->name);
     HAUL_COUNT(link->peer, rma_failures, 1);
     snprintf(link->peer->why, sizeof link->peer->why, "%s: a read failed", link->rma->name);
     link->rma_failed = true;
-    message->reads_failed = false;
+}
+
+/* After a failed read and the end of the others: all of it again, in its turn. */
+static void fetch_anew(struct haul_message *message)
+{
+    if (message->path_failed)
+        leave_path(message->link);
+    message->reads_failed = message->path_failed = false;
     haul_fetch_put_back(message);
 }
 
@@ -160,7 +166,7 @@ void haul_reads_end(struct haul_message *message)
         message->cancelled = false;
         haul_inbound_cancel(message->link, message->manifest.seq);
     } else if (message->reads_failed && message->state == HAUL_MESSAGE_FETCHING) {
-        fetch_on_channel(message);
+        fetch_anew(message);
     } else {
         haul_inbound_progress(message);
     }
@@ -203,17 +209,37 @@ static int check_nonce(const struct haul_read *read)
     return haul_fail(HAUL_PROTOCOL, "the proving read brought other bytes than it should");
 }
 
+void haul_reads_take_back(struct haul_link *link)
+{
+    link->took_back = true;
+    link->rma->provider->rma->fence(link->rma_peer);
+}
+
+/* Starts the proving read. One for which there is no room now is tried again. */
+static int probe(struct haul_link *link)
+{
+    int err = read_nonce(link, NULL);
+    uint64_t now_ns = haul_now_ns(); /* else: a timer finds when to end a read that hangs */
+    haul_engine_timer(link->engine, now_ns + (err == HAUL_BUSY ? PROBE_AGAIN_NS : 0));
+    return err == HAUL_BUSY ? 0 : err;
+}
+
+void haul_reads_probe_again(struct haul_link *link)
+{
+    int err = probe(link);
+    if (err)
+        haul_handshake_probed(link, err);
+}
+
 int haul_reads_probe(struct haul_link *link, const struct haul_wire_rma *rma)
 {
     memcpy(link->probe, rma->probe, rma->probe_bytes);
     link->probe_bytes = rma->probe_bytes;
     link->probing = true;
     link->since_ns = haul_now_ns(); /* the greeting is over */
-    int err = read_nonce(link, NULL);
+    int err = probe(link);
     if (err)
         link->probing = false;
-    else
-        haul_engine_timer(link->engine, haul_now_ns()); /* it finds when to end a read that hangs */
     return err;
 }
 
@@ -231,10 +257,13 @@ bool haul_reads_prove(struct haul_message *message)
     if (message->reads > 0 || message->proven)
         return !message->proven;
     message->proving = false;
-    if (err == HAUL_BUSY)
+    if (err == HAUL_BUSY) {
+        haul_list_remove(&message->place_node);
         haul_list_append(&message->engine->reading, &message->place_node); /* tried again there */
-    else
-        fetch_on_channel(message);
+    } else {
+        message->path_failed = true;
+        fetch_anew(message);
+    }
     return true;
 }
 
@@ -244,6 +273,7 @@ static void message_read_done(struct haul_message *message, const struct haul_re
 {
     if (err) {
         message->reads_failed = true;
+        message->path_failed |= err != HAUL_CANCELLED || !message->link->took_back;
     } else if (read->landing) {
         message->proven = true;
     } else {

@@ -13,7 +13,7 @@
 
 #define WINDOW_NS (HAUL_WIDTH_WINDOW_MS * (uint64_t)HAUL_NS_PER_MS)
 /* Windows. The first after a change of width is not counted: buffers used for the first time cost
- * page faults. A trial is compared with what is smoothed from more windows than it has. */
+ * page faults. A trial has more than one, to be compared with what is smoothed from many. */
 enum { TRIAL_WINDOWS = 3 };
 /* Measurements between trials: more and more while trials do not pay. */
 enum { SETTLED_FIRST = 2, SETTLED_LAST = 16 };
@@ -48,61 +48,82 @@ static void end_trial(struct haul_width *width, double rate)
     int trial = width->trial;
     if (rate > width->rate * (trial > 0 ? wider_gain : narrower_gain)) {
         width->rate = rate;
-        width->pause = SETTLED_FIRST;
+        width->patience = SETTLED_FIRST;
         width->step += (unsigned)trial;
         width->trial = 0; /* this is the width now */
         if (may_try(width, trial))
             go_to(width, width->step, trial); /* still further */
     } else {
-        width->pause = HAUL_MIN(width->pause * 2 + SETTLED_FIRST, (unsigned)SETTLED_LAST);
+        width->patience = HAUL_MIN(width->patience * 2 + SETTLED_FIRST, (unsigned)SETTLED_LAST);
         go_to(width, width->step, 0);
     }
-    width->settled = width->pause;
+    width->settled = width->patience;
 }
 
-static void begin_trial(struct haul_width *width)
+static void begin_trial(struct haul_width *width, bool waiting)
 {
-    int trial = width->last_trial > 0 ? -1 : 1;
-    width->last_trial = may_try(width, trial) ? trial : -trial;
-    go_to(width, width->step, width->last_trial);
+    int trial = width->last_trial > 0 || !waiting ? -1 : 1;
+    if (!may_try(width, trial))
+        trial = waiting && may_try(width, -trial) ? -trial : 0;
+    if (!trial)
+        return;
+    width->last_trial = trial;
+    go_to(width, width->step, trial);
 }
 
-static void end_measurement(struct haul_width *width, double rate, bool idle)
+static void go_wider(struct haul_width *width)
 {
-    if (idle) {
-        go_to(width, width->step + 1, 0);
-        width->rate = 0;
-        width->settled = width->pause = SETTLED_FIRST;
-    } else if (width->trial) {
+    go_to(width, width->step + 1, 0);
+    width->rate = 0;
+    width->settled = width->patience = SETTLED_FIRST;
+}
+
+/* A measurement at the width that is best as far as we know. */
+static void note_rate(struct haul_width *width, double rate, bool waiting)
+{
+    width->rate = width->rate > 0 ? width->rate + (rate - width->rate) * smoothing : rate;
+    if (width->settled > 0)
+        width->settled--;
+    else
+        begin_trial(width, waiting);
+}
+
+static void end_measurement(struct haul_width *width, bool waiting)
+{
+    double rate = (double)width->bytes / (double)width->took_ns;
+    bool idle = width->idle_ns * 4 > width->took_ns * 3;
+    bool counts = !width->changed;
+    width->changed = false;
+    if (idle && waiting && width->step < LAST)
+        go_wider(width);
+    else if (counts && width->trial)
         end_trial(width, rate);
-    } else {
-        width->rate = width->rate > 0 ? width->rate + (rate - width->rate) * smoothing : rate;
-        if (width->settled > 0)
-            width->settled--;
-        else
-            begin_trial(width);
-    }
+    else if (counts)
+        note_rate(width, rate, waiting);
 }
 
-void haul_width_measure(struct haul_width *width, uint64_t now_ns, uint64_t idle_ns)
+void haul_width_brought(struct haul_width *width, uint64_t bytes)
+{
+    width->bytes += bytes;
+}
+
+void haul_width_measure(struct haul_width *width, uint64_t now_ns, uint64_t idle_ns, bool waiting)
 {
     uint64_t length_ns = width->trial && !width->changed ? TRIAL_WINDOWS * WINDOW_NS : WINDOW_NS;
-    uint64_t took_ns = now_ns - width->begin_ns;
-    if (width->begin_ns && took_ns < length_ns)
-        return;
-    if (width->begin_ns && took_ns < 2 * length_ns) {
-        bool idle = (idle_ns - width->idle_ns) * 4 > took_ns * 3 && width->step < LAST;
-        bool counts = idle || !width->changed;
-        width->changed = false;
-        if (counts)
-            end_measurement(width, (double)width->bytes / (double)took_ns, idle);
+    if (width->seen_ns) {
+        width->took_ns += now_ns - width->seen_ns;
+        width->idle_ns += idle_ns - width->seen_idle_ns;
     }
-    width->begin_ns = now_ns;
-    width->idle_ns = idle_ns;
-    width->bytes = 0;
+    width->seen_ns = now_ns;
+    width->seen_idle_ns = idle_ns;
+    if (width->took_ns < length_ns)
+        return;
+    if (width->took_ns < 2 * length_ns) /* else this process was stopped meanwhile */
+        end_measurement(width, waiting);
+    width->took_ns = width->idle_ns = width->bytes = 0;
 }
 
-void haul_width_pause(struct haul_width *width)
+void haul_width_stop(struct haul_width *width)
 {
-    width->begin_ns = 0;
+    width->seen_ns = 0;
 }

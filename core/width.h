@@ -14,19 +14,24 @@ struct haul_width {
     int trial;         /* what the present measurement adds to it: -1, 0 or 1 */
     int last_trial;    /* -1 or 1 */
     unsigned settled;  /* measurements until the next trial */
-    unsigned pause;    /* ... after the next one, if it does not pay */
+    unsigned patience; /* ... after the next one, if it does not pay */
     bool changed;      /* since the last measurement: the present one does not count */
     double rate;       /* bytes per ns at `step`, smoothed; 0: not measured */
-    uint64_t begin_ns; /* of the present measurement; 0: none */
-    uint64_t bytes;    /* of it */
-    uint64_t idle_ns;  /* when it began, of all time */
+
+    /* The present measurement: of the time in which there were bytes to bring. */
+    uint64_t bytes;
+    uint64_t took_ns, idle_ns;
+    uint64_t seen_ns, seen_idle_ns; /* at the last call; seen_ns 0: stopped */
 };
 
 /* The width to use now. */
 unsigned haul_width_now(const struct haul_width *width);
-/* While there are bytes to bring. idle_ns: how long the receiver has waited for events, in all. */
-void haul_width_measure(struct haul_width *width, uint64_t now_ns, uint64_t idle_ns);
-/* There are none, or they wait for something else: what came says nothing about the width. */
-void haul_width_pause(struct haul_width *width);
+/* Counts what came. */
+void haul_width_brought(struct haul_width *width, uint64_t bytes);
+/* Called again and again while there are bytes to bring. idle_ns: how long the receiver has waited
+ * for events, in all. waiting: somebody waits for a turn, and would get one if there were more. */
+void haul_width_measure(struct haul_width *width, uint64_t now_ns, uint64_t idle_ns, bool waiting);
+/* There are none: the time until the next call does not count. */
+void haul_width_stop(struct haul_width *width);
 
 #endif

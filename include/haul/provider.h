@@ -289,7 +289,8 @@ struct haul_rma_ops {
     int (*read)(void *peer, const uint8_t *way, size_t way_bytes, uint64_t offset, void *to,
                 void *region, size_t bytes, void *cookie);
     /* Ends the peer's reads that may never complete: read_done() comes for each, now or soon, and
-     * not before its memory can no longer be written. */
+     * not before its memory can no longer be written; with HAUL_CANCELLED for those that it cut
+     * short. */
     void (*fence)(void *peer);
 
     /* Optional (both or neither): looks at offered memory in place, read-only, until unmap. */

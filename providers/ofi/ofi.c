@@ -67,7 +67,7 @@ const struct haul_ofi_kind *haul_ofi_kind_at(size_t index)
 
 const struct haul_ofi_kind *haul_ofi_kind_named(const char *name)
 {
-    static const struct haul_ofi_kind other = {.by_name_only = true};
+    static const struct haul_ofi_kind other = {.name = ""};
     for (size_t i = 0; i < PREFERENCES; i++)
         if (!strcmp(preferences[i].name, name))
             return &preferences[i];

@@ -41,13 +41,13 @@ uint32_t haul_ofi_api(void);
 struct haul_ofi_kind {
     const char *name;
     bool fast;            /* better than any channel */
-    bool by_name_only;    /* never in automatic mode */
+    bool by_name_only;    /* plain `ofi` does not take it */
     bool over_sockets;    /* on all interfaces; closing an endpoint may harm its domain */
-    uint32_t sound_since; /* the first version of libfabric whose one is used; 0: any */
+    uint32_t sound_since; /* the first version of libfabric in which it is used; 0: any */
 };
 /* Best first; NULL after the last. */
 const struct haul_ofi_kind *haul_ofi_kind_at(size_t index);
-/* One that is not in the list (a new libfabric's) gets one without properties. */
+/* One that is not in the list (a new libfabric's) has no properties, and "" for a name. */
 const struct haul_ofi_kind *haul_ofi_kind_named(const char *name);
 bool haul_ofi_is_sound(const struct haul_ofi_kind *kind);
 /* What does the same as an unsound one ("ofi:net"). */
@@ -133,8 +133,8 @@ struct haul_ofi_address {
     LIST_ENTRY(haul_ofi_address) node;
     fi_addr_t number;
     unsigned references;
-    unsigned posted; /* reads from it that libfabric has */
-    bool suspect;    /* the one posted has failed before: no other is, until it has ended */
+    unsigned posted;               /* reads from it that libfabric has */
+    struct haul_ofi_read *suspect; /* has failed before, and is tried alone: no other is posted */
     size_t bytes;
     uint8_t name[]; /* as fi_getname() gave it there */
 };

@@ -8,9 +8,9 @@
  *
  * How it fails. Errors of a queue end the read that they name. Some ends are never told: a read of
  * a peer that is silent, or whose connection libfabric goes on retrying. So fence() gives the
- * peer's posted reads FENCE_NS to end by themselves; what is left then is ended by closing the
- * reader, the one thing after which no provider writes any more. Reads of other peers
- * that this hits are posted again, from where their piece began. */
+ * peer's posted reads up to FENCE_NS to end by themselves; what is left then is ended by closing
+ * the reader, the one thing after which no provider writes any more. Reads of other peers that this
+ * hits are posted again, from where their piece began. */
 #include "ofi.h"
 
 #include <stdlib.h>
@@ -35,19 +35,37 @@ enum {
 
 /* ---- One read ------------------------------------------------------------------------------- */
 
+/* Whether something else must end before it may be posted. */
+static bool must_wait(const struct haul_ofi_read *read)
+{
+    const struct haul_ofi_address *address = read->peer->address;
+    return address->suspect && (address->suspect != read || address->posted > 0);
+}
+
+/* Whether it may be posted now. The first that is due of those that have failed keeps others from
+ * starting, until it has been alone. */
+static bool take_turn(struct haul_ofi_read *read, uint64_t now_ns)
+{
+    struct haul_ofi_address *address = read->peer->address;
+    if (read->not_before_ns > now_ns)
+        return false;
+    if (read->failures > 0 && !address->suspect)
+        address->suspect = read;
+    return !must_wait(read);
+}
+
+static void leave_turn(struct haul_ofi_read *read)
+{
+    struct haul_ofi_address *address = read->peer->address;
+    if (address->suspect == read)
+        address->suspect = NULL;
+}
+
 static void end_read(struct haul_ofi *ofi, struct haul_ofi_read *read, int err)
 {
     read->err = err;
+    leave_turn(read);
     TAILQ_INSERT_TAIL(&ofi->ended, read, node);
-}
-
-/* Whether it may be posted beside what is under way with its exporter. */
-static bool has_turn(const struct haul_ofi_read *read, uint64_t now_ns)
-{
-    const struct haul_ofi_address *address = read->peer->address;
-    if (address->suspect || read->not_before_ns > now_ns)
-        return false;
-    return read->failures == 0 || address->posted == 0;
 }
 
 /* Posts the next piece of a read that is in no list. False: not now; it is in none still. */
@@ -72,7 +90,6 @@ static bool post(struct haul_ofi *ofi, struct haul_ofi_read *read)
     } else {
         TAILQ_INSERT_TAIL(&ofi->posted, read, node);
         address->posted++;
-        address->suspect = read->failures > 0;
     }
     return true;
 }
@@ -80,10 +97,8 @@ static bool post(struct haul_ofi *ofi, struct haul_ofi_read *read)
 /* It is libfabric's no more. */
 static void take_from_posted(struct haul_ofi *ofi, struct haul_ofi_read *read)
 {
-    struct haul_ofi_address *address = read->peer->address;
     TAILQ_REMOVE(&ofi->posted, read, node);
-    address->suspect = false; /* if it was one, then this: it was alone */
-    address->posted--;
+    read->peer->address->posted--;
 }
 
 static bool post_waiting(struct haul_ofi *ofi)
@@ -94,7 +109,7 @@ static bool post_waiting(struct haul_ofi *ofi)
     uint64_t now_ns = TAILQ_EMPTY(&ofi->waiting) ? 0 : haul_ofi_host->now_ns();
     while ((read = TAILQ_FIRST(&ofi->waiting)) != NULL) {
         TAILQ_REMOVE(&ofi->waiting, read, node);
-        if (has_turn(read, now_ns) && post(ofi, read))
+        if (take_turn(read, now_ns) && post(ofi, read))
             did = true;
         else
             TAILQ_INSERT_TAIL(&refused, read, node);
@@ -124,8 +139,9 @@ static void piece_completed(struct haul_ofi *ofi, struct haul_ofi_read *read)
 static void piece_failed(struct haul_ofi *ofi, struct haul_ofi_read *read)
 {
     take_from_posted(ofi, read);
+    leave_turn(read);
     if (read->fenced || ++read->failures > FAILURES_MAX) {
-        end_read(ofi, read, HAUL_PEER_LOST);
+        end_read(ofi, read, read->fenced ? HAUL_CANCELLED : HAUL_PEER_LOST);
         return;
     }
     read->not_before_ns = haul_ofi_host->now_ns() + (FIRST_FAILURE_NS << (read->failures - 1));
@@ -169,13 +185,14 @@ int haul_ofi_read(void *handle, const uint8_t *way, size_t way_bytes, uint64_t o
         .from = {from.address + offset, from.key, bytes},
         .bytes = bytes,
     };
-    if (ofi->bytes_in_flight == 0)
-        haul_ofi_host->wake(ofi->engine); /* its sleep may be longer than what is due now */
+    bool idle = ofi->bytes_in_flight == 0;
     peer->reads++;
     ofi->bytes_in_flight += bytes;
     ofi->poll_ns = POLL_FIRST_NS;
-    if (!has_turn(read, 0) || !post(ofi, read))
+    if (!take_turn(read, UINT64_MAX) || !post(ofi, read))
         TAILQ_INSERT_TAIL(&ofi->waiting, read, node);
+    if (idle || !TAILQ_EMPTY(&ofi->waiting) || !TAILQ_EMPTY(&ofi->ended))
+        haul_ofi_host->wake(ofi->engine); /* its sleep may be longer than what is due now */
     return 0;
 }
 
@@ -295,14 +312,14 @@ static bool end_fenced(struct haul_ofi *ofi)
     ofi->fence_ns = UINT64_MAX;
     if (!any_fenced(ofi))
         return false;
-    haul_ofi_host->log(HAUL_LOG_INFO,
-                       "ofi:%s: reads of a peer that is gone do not end; their endpoint is closed",
-                       ofi->kind);
     int err = haul_ofi_renew_reader(ofi);
     if (err == HAUL_BUSY) {
         ofi->fence_ns = haul_ofi_host->now_ns() + FENCE_NS; /* their memory stays where it is */
         return false;
     }
+    haul_ofi_host->log(
+        HAUL_LOG_INFO,
+        "ofi:%s: reads of a peer that is gone did not end; their endpoint was closed", ofi->kind);
     if (err)
         haul_ofi_host->log(HAUL_LOG_ERROR, "ofi:%s can read no more; arrays come by the channel",
                            ofi->kind);
@@ -336,7 +353,7 @@ void haul_ofi_expect(struct haul_ofi *ofi)
     haul_ofi_host->wake(ofi->engine);
 }
 
-static uint64_t pause_ns(struct haul_ofi *ofi, uint64_t now_ns)
+static uint64_t next_pause_ns(struct haul_ofi *ofi, uint64_t now_ns)
 {
     bool busy = !TAILQ_EMPTY(&ofi->posted) || now_ns < ofi->greeting_ns;
     bool polled = ofi->reader.fd < 0 || ofi->exporter.fd < 0;
@@ -353,6 +370,8 @@ static uint64_t next_try_ns(const struct haul_ofi *ofi, uint64_t now_ns)
     uint64_t soonest_ns = now_ns + RETRY_NS, next_ns = UINT64_MAX;
     TAILQ_FOREACH(read, &ofi->waiting, node)
     {
+        if (must_wait(read))
+            continue; /* until something is done, which is a pass of its own */
         uint64_t try_ns = read->not_before_ns > soonest_ns ? read->not_before_ns : soonest_ns;
         next_ns = try_ns < next_ns ? try_ns : next_ns;
     }
@@ -367,7 +386,7 @@ uint64_t haul_ofi_deadline_ns(void *rma)
     uint64_t now_ns = haul_ofi_host->now_ns();
     if (ofi->peers == 0 && now_ns >= ofi->greeting_ns)
         return ofi->fence_ns;
-    uint64_t until_ns = now_ns + pause_ns(ofi, now_ns), try_ns = next_try_ns(ofi, now_ns);
+    uint64_t until_ns = now_ns + next_pause_ns(ofi, now_ns), try_ns = next_try_ns(ofi, now_ns);
     until_ns = try_ns < until_ns ? try_ns : until_ns;
     return until_ns < ofi->fence_ns ? until_ns : ofi->fence_ns;
 }

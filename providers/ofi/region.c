@@ -39,7 +39,7 @@ static int register_memory(struct haul_ofi *ofi, struct haul_ofi_region *region,
         return err;
     struct fid_ep *endpoint =
         access & FI_REMOTE_READ ? ofi->exporter.endpoint : ofi->reader.endpoint;
-    err = fi_mr_bind(region->mr, &endpoint->fid, 0);
+    err = endpoint ? fi_mr_bind(region->mr, &endpoint->fid, 0) : -FI_EOPBADSTATE;
     if (!err)
         err = fi_mr_enable(region->mr);
     if (err)

@@ -41,5 +41,5 @@ done
 kill -KILL "$client"
 exec 3>&-
 wait "$guard" || fail "the guard did not end well"
-grep -q "their endpoint is closed" guard.err || fail "no receive ended in the middle of a read"
+grep -q "their endpoint was closed" guard.err || fail "no receive ended in the middle of a read"
 ! grep -q ": warning: " guard.err || fail "the guard complained"

@@ -43,13 +43,13 @@ def goodbye(answer):
 class SlowSenders(contextlib.ExitStack):
     """Connections that announce messages and do not send what they are asked for, or byte by byte."""
 
-    def __init__(self, address, connections, messages, dribble):
+    def __init__(self, address, connections, messages, dribble, nbytes):
         super().__init__()
         self.selector = self.enter_context(selectors.DefaultSelector())
         self.heard = {}
         self.sending = set()
         self.dribble = dribble
-        offered = attacks.array("x", attacks.U8, 1, (100000,), attacks.OFFERED)
+        offered = attacks.array("x", attacks.U8, 1, (nbytes,), attacks.OFFERED)
         announcements = b"".join(attacks.message(number, [offered], flags=attacks.WANTS_ACK)
                                  for number in range(1, messages + 1))
         for _ in range(connections):
@@ -81,9 +81,12 @@ class SlowSenders(contextlib.ExitStack):
         self.sending.add(connection)
 
 
-class Attacks(FailureTest):
+class Served(FailureTest):
+    """A server that a bystander uses beside the attacks."""
+    ENVIRONMENT = {}
+
     def setUp(self):
-        self.server = self.start_server(HAUL_LOG="info")
+        self.server = self.start_server(HAUL_LOG="info", **self.ENVIRONMENT)
         host, port = self.server.address.rsplit(":", 1)
         self.address = (host, int(port))
         self.bystander = self.start("caller", self.server.address, 1, LONG_MS)
@@ -94,17 +97,10 @@ class Attacks(FailureTest):
         self.bystander.tell(f"call 100000 {LONG_MS}")
         self.assertEqual(self.bystander.line(self.calls, "answer to the bystander"), "ok")
 
-    def test_stalled_senders(self):
-        """They never send what they are asked for."""
-        self.serve_bystander_beside(connections=5, messages=16, dribble=False)
-
-    def test_dribbling_senders(self):
-        """They send it byte by byte, so that something always moves."""
-        self.serve_bystander_beside(connections=80, messages=1, dribble=True)
-
-    def serve_bystander_beside(self, connections, messages, dribble):
+    def serve_bystander_beside(self, connections, messages, dribble, nbytes=100000):
         with contextlib.ExitStack() as stack:
-            attack = stack.enter_context(SlowSenders(self.address, connections, messages, dribble))
+            attack = stack.enter_context(
+                SlowSenders(self.address, connections, messages, dribble, nbytes))
             asked, changed = 0, time.monotonic()
             while time.monotonic() < changed + QUIET_S:  # until all turns that there are are taken
                 attack.go_on()
@@ -116,6 +112,24 @@ class Attacks(FailureTest):
             while len(self.bystander.lines) < 2:
                 attack.go_on()
             self.assertEqual(self.bystander.line(1, "answer to the bystander"), "ok")
+
+
+class FullPool(Served):
+    ENVIRONMENT = {"HAUL_POOL_MAX": "64M", "HAUL_HEARTBEAT": "0"}  # nothing else wakes it
+
+    def test_stalled_senders(self):
+        """What they are to send takes all memory, and they never send it."""
+        self.serve_bystander_beside(connections=2, messages=1, dribble=False, nbytes=60000000)
+
+
+class Attacks(Served):
+    def test_stalled_senders(self):
+        """They never send what they are asked for."""
+        self.serve_bystander_beside(connections=5, messages=16, dribble=False)
+
+    def test_dribbling_senders(self):
+        """They send it byte by byte, so that something always moves."""
+        self.serve_bystander_beside(connections=80, messages=1, dribble=True)
 
     def exchange(self, data, ends=True):
         """Sends it all and returns all that comes back; the server ends it, or else we do."""

@@ -16,6 +16,7 @@ struct machine {
     double (*rate)(unsigned width); /* bytes per ns */
     double noise;                   /* so much of it, more or less */
     double idle;                    /* the part of the time that the receiver waits */
+    bool alone;                     /* nobody waits for a turn */
     uint64_t now_ns, idle_ns;
     uint32_t random;
     unsigned passes[65]; /* with each width */
@@ -38,8 +39,9 @@ static void run(struct machine *machine, unsigned ms)
         machine->passes[width]++;
         machine->now_ns += MS;
         machine->idle_ns += (uint64_t)(machine->idle * (double)MS);
-        machine->width.bytes += (uint64_t)(machine->rate(width) * noisy(machine) * (double)MS);
-        haul_width_measure(&machine->width, machine->now_ns, machine->idle_ns);
+        haul_width_brought(&machine->width,
+                           (uint64_t)(machine->rate(width) * noisy(machine) * (double)MS));
+        haul_width_measure(&machine->width, machine->now_ns, machine->idle_ns, !machine->alone);
     }
 }
 
@@ -129,18 +131,28 @@ static void what_was_best_may_change(void **state)
     assert_true(share(&machine, 1, 1) > 0.8);
 }
 
-/* Bursts shorter than a measurement, with long pauses, show nothing. */
-static void pauses_do_not_count(void **state)
+static void one_that_is_slow_makes_no_room(void **state)
+{
+    (void)state;
+    struct machine machine = {.rate = the_same, .idle = 0.9, .alone = true, .now_ns = MS};
+    run(&machine, 10000);
+    assert_true(share(&machine, 1, 1) == 1);
+}
+
+/* Bursts shorter than a measurement, with long pauses. */
+static void bursts_add_up(void **state)
 {
     (void)state;
     struct machine machine = {.rate = best_at_4, .now_ns = MS};
-    for (int i = 0; i < 1000; i++) {
+    double found = 0;
+    for (int i = 0; i < 2000; i++) {
         run(&machine, HAUL_WIDTH_WINDOW_MS / 2);
-        haul_width_pause(&machine.width);
+        found += i >= 1000 ? share(&machine, 3, 6) : 0;
+        haul_width_stop(&machine.width);
         machine.now_ns += 100 * MS;
         machine.idle_ns += 100 * MS;
     }
-    assert_int_equal(haul_width_now(&machine.width), 1);
+    assert_true(found > 800);
 }
 
 int main(void)
@@ -152,7 +164,8 @@ int main(void)
         cmocka_unit_test(slow_senders_fill_the_wire),
         cmocka_unit_test(a_receiver_that_waits_goes_wider_at_once),
         cmocka_unit_test(what_was_best_may_change),
-        cmocka_unit_test(pauses_do_not_count),
+        cmocka_unit_test(one_that_is_slow_makes_no_room),
+        cmocka_unit_test(bursts_add_up),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
