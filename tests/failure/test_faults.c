@@ -672,8 +672,20 @@ static void receive_dicts(struct world *world, struct haul_dict *destination)
     }
 }
 
+/* The batch is taken back while its rows are read. */
+static void receive_after_a_batch(struct world *world, struct haul_dict *row)
+{
+    struct haul_batch *batch;
+    OK(haul_batch_create(world->server_context, row, ROWS, &batch));
+    OK(haul_batch_post(batch, world->server));
+    FAILS(HAUL_TIMEOUT, "", haul_batch_wait(batch, SHORT_NS));
+    haul_batch_destroy(batch);
+    receive_dicts(world, row);
+}
+
 /* Returns how many reads failed. */
-static uint64_t land_rows(bool batched, const char *const *settings)
+static uint64_t land_rows(void (*receive)(struct world *, struct haul_dict *),
+                          const char *const *settings)
 {
     static uint8_t data[ROWS][ROW_BYTES], memory[ROW_BYTES];
     struct world world = {.items = large_items, .patience_ns = WAIT_NS};
@@ -681,7 +693,7 @@ static uint64_t land_rows(bool batched, const char *const *settings)
     OK(build(&world, settings));
     struct haul_dict *row = row_of(world.server_context, memory, ROWS);
     start_rows(&world, data, ops);
-    (batched ? receive_batch : receive_dicts)(&world, row);
+    receive(&world, row);
     for (unsigned i = 0; i < ROWS; i++) {
         OK(haul_op_wait(ops[i], WAIT_NS));
         haul_op_release(ops[i]);
@@ -697,11 +709,14 @@ static void test_reads_into_named_memory(void **state)
 {
     (void)state;
     for (int batched = 0; batched < 2; batched++) {
-        assert_int_equal(land_rows(batched, SETTINGS("loop_rma_delay_us", "5000")), 0);
-        assert_int_equal(land_rows(batched, SETTINGS("loop_rma_inside", "on")), 0);
-        assert_true(land_rows(batched, SETTINGS("loop_rma_fail_every", "3")) > 0);
+        void (*receive)(struct world *, struct haul_dict *) =
+            batched ? receive_batch : receive_dicts;
+        assert_int_equal(land_rows(receive, SETTINGS("loop_rma_delay_us", "5000")), 0);
+        assert_int_equal(land_rows(receive, SETTINGS("loop_rma_inside", "on")), 0);
+        assert_true(land_rows(receive, SETTINGS("loop_rma_fail_every", "3")) > 0);
     }
-    assert_true(land_rows(true, SETTINGS("loop_rma_hang_every", "4")) > 0);
+    assert_true(land_rows(receive_batch, SETTINGS("loop_rma_hang_every", "4")) > 0);
+    assert_int_equal(land_rows(receive_after_a_batch, SETTINGS("loop_rma_delay_us", "300000")), 0);
 }
 
 /* A receive that times out while its row is read: with a fence that lets the reads complete, it has
