@@ -205,7 +205,7 @@ static void measure(struct haul_engine *engine)
         haul_width_stop(&engine->fetch_width);
         return;
     }
-    uint64_t now_ns = haul_now_ns();
+    uint64_t now_ns = engine->drive.now_ns;
     haul_width_measure(&engine->fetch_width, now_ns, haul_drive_idle_ns(&engine->drive),
                        waiting && !engine->pool_blocked);
     if (waiting)

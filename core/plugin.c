@@ -458,6 +458,18 @@ static int open_auto(struct haul_engine *engine)
     return automatic.err;
 }
 
+/* What follows the colon of "ofi:verbs". (libfabric takes more, and means other things by it.) */
+static int check_kind(const char *name, const char *kind)
+{
+    size_t length = strspn(kind, "abcdefghijklmnopqrstuvwxyz0123456789_-");
+    if (length > 0 && !kind[length] && length < HAUL_RMA_KIND_MAX)
+        return 0;
+    return haul_fail(HAUL_PROVIDER,
+                     "\"%.40s\" is no kind of provider %s: a kind is a word in lower case, like "
+                     "\"verbs\" in \"ofi:verbs\"",
+                     kind, name);
+}
+
 int haul_transports_open(struct haul_engine *engine)
 {
     char name[64];
@@ -467,10 +479,12 @@ int haul_transports_open(struct haul_engine *engine)
         return haul_fail(HAUL_PROVIDER, "the provider's name \"%.80s\" is too long", wanted);
     memcpy(name, wanted, length);
     name[length] = '\0';
+    const char *kind = wanted[length] ? wanted + length + 1 : "";
+    if (wanted[length] && check_kind(name, kind))
+        return HAUL_PROVIDER;
     struct haul_signals before;
     pthread_mutex_lock(&plugins_lock);
     haul_signals_save(&before);
-    const char *kind = wanted[length] ? wanted + length + 1 : "";
     int err = strcmp(name, "auto") ? open_named(engine, name, kind) : open_auto(engine);
     haul_signals_restore(&before);
     pthread_mutex_unlock(&plugins_lock);

@@ -2,9 +2,21 @@
 #include "signals.h"
 
 #include <stdbool.h>
+#include <stddef.h>
+
+static void block_signals(sigset_t *before)
+{
+    static const int faults[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGABRT, SIGSYS};
+    sigset_t blocked;
+    sigfillset(&blocked);
+    for (size_t i = 0; i < sizeof faults / sizeof *faults; i++)
+        sigdelset(&blocked, faults[i]);
+    pthread_sigmask(SIG_BLOCK, &blocked, before);
+}
 
 void haul_signals_save(struct haul_signals *signals)
 {
+    block_signals(&signals->mask);
     for (int number = 1; number < _NSIG; number++)
         sigaction(number, NULL, &signals->actions[number]); /* (not those of the C library) */
 }
@@ -24,4 +36,5 @@ void haul_signals_restore(const struct haul_signals *signals)
         if (sigaction(number, NULL, &now) == 0 && !same_handler(&now, &signals->actions[number]))
             sigaction(number, &signals->actions[number], NULL);
     }
+    pthread_sigmask(SIG_SETMASK, &signals->mask, NULL);
 }

@@ -14,6 +14,7 @@
  */
 #include "ofi.h"
 
+#include <arpa/inet.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -142,6 +143,11 @@ static int find(struct haul_ofi *ofi)
                *advertised = haul_ofi_setting(ofi, "advertise");
     const struct haul_ofi_kind *kind = haul_ofi_kind_named(ofi->kind);
     ofi->over_sockets = kind->over_sockets;
+    if (haul_ofi_is_unsuited(ofi->kind))
+        return haul_ofi_host->fail(HAUL_PROVIDER,
+                                   "ofi:%s is not used: it is a layer of other providers, slow, or "
+                                   "without reads that work",
+                                   ofi->kind);
     if (!haul_ofi_is_sound(kind))
         return haul_ofi_host->fail(HAUL_PROVIDER,
                                    "ofi:%s of libfabric %u.%u crashes when a peer falls silent; it "
@@ -149,11 +155,21 @@ static int find(struct haul_ofi *ofi)
                                    ofi->kind, FI_MAJOR(fi_version()), FI_MINOR(fi_version()),
                                    FI_MAJOR(kind->sound_since), FI_MINOR(kind->sound_since),
                                    haul_ofi_instead());
+    struct in_addr address = {.s_addr = 0};
+    if (*advertised &&
+        (inet_pton(AF_INET, advertised, &address) != 1 || address.s_addr == INADDR_ANY))
+        return haul_ofi_host->fail(HAUL_CONFIG,
+                                   "HAUL_ADVERTISE is \"%.40s\": it takes an IPv4 address of this "
+                                   "host, like 192.0.2.7",
+                                   advertised);
     int err = haul_ofi_find(ofi->kind, nic, &ofi->info);
     if (err)
-        return haul_ofi_host->fail(HAUL_PROVIDER,
-                                   "libfabric has no provider \"%s\" with RMA%s%s here: %s",
-                                   ofi->kind, *nic ? " on " : "", nic, haul_ofi_error(err));
+        return haul_ofi_host->fail(
+            HAUL_PROVIDER, "libfabric has no provider \"%s\" with RMA%s%s here: %s%s", ofi->kind,
+            *nic ? " on " : "", nic, haul_ofi_error(err),
+            strcmp(ofi->kind, "shm") != 0 ? ""
+                                          : " (shm needs two times 16 MiB in /dev/shm for each "
+                                            "process: is it mounted, and has it room?)");
     bool anywhere = haul_ofi_has_address(ofi->info, "0.0.0.0");
     if (*advertised && ofi->info->addr_format == FI_SOCKADDR_IN && !anywhere &&
         !put_advertised_first(ofi, advertised))

@@ -3,8 +3,8 @@
  *
  * This file: the descriptor, and which of libfabric's providers are used. A kind is the name of one
  * of them without what libfabric layers on it ("verbs" for "verbs;ofi_rxm"). Automatic mode takes
- * kinds only that are faster than sockets. Never used: udp and rxd (reliability in software, slow),
- * sockets (old), mrail and lnx (no RMA, or none that works). */
+ * kinds only that are faster than sockets. Others can be named, but for those that are known not to
+ * do. */
 #include "ofi.h"
 
 #include <glob.h>
@@ -31,6 +31,9 @@ static const struct haul_ofi_kind preferences[] = {
     {.name = "tcp", .over_sockets = true, .sound_since = FI_VERSION(1, 18)},
     {.name = "shm", .by_name_only = true},
 };
+/* Layers of others; reliability in software, which is slow; old; no RMA, or none that works. */
+static const char *const unsuited[] = {"rxm", "rxd", "udp", "sockets", "mrail", "lnx"};
+
 enum { PREFERENCES = sizeof preferences / sizeof *preferences };
 
 static const struct haul_provider_field fields[] = {
@@ -72,6 +75,15 @@ const struct haul_ofi_kind *haul_ofi_kind_named(const char *name)
         if (!strcmp(preferences[i].name, name))
             return &preferences[i];
     return &other;
+}
+
+bool haul_ofi_is_unsuited(const char *name)
+{
+    for (size_t i = 0; i < sizeof unsuited / sizeof *unsuited; i++)
+        if (!strcmp(unsuited[i], name) ||
+            (!strncmp(name, "ofi_", 4) && !strcmp(unsuited[i], name + 4)))
+            return true;
+    return false;
 }
 
 bool haul_ofi_is_sound(const struct haul_ofi_kind *kind)

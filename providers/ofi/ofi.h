@@ -49,6 +49,8 @@ struct haul_ofi_kind {
 const struct haul_ofi_kind *haul_ofi_kind_at(size_t index);
 /* One that is not in the list (a new libfabric's) has no properties, and "" for a name. */
 const struct haul_ofi_kind *haul_ofi_kind_named(const char *name);
+/* Whether it is one of libfabric's that haul cannot use well. */
+bool haul_ofi_is_unsuited(const char *name);
 bool haul_ofi_is_sound(const struct haul_ofi_kind *kind);
 /* What does the same as an unsound one ("ofi:net"). */
 const char *haul_ofi_instead(void);

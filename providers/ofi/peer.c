@@ -7,8 +7,10 @@
 #include "ofi.h"
 
 #include <arpa/inet.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 enum { BLOB_VERSION = 1, BLOB_HEAD_BYTES = 20 };
 
@@ -52,6 +54,8 @@ static int set_host(struct haul_ofi *ofi, struct haul_link *link, struct sockadd
     const char *advertised = haul_ofi_setting(ofi, "advertise");
     if (!*advertised)
         advertised = haul_ofi_host->link_host(link, host);
+    if (!strcmp(advertised, "::1")) /* this host, which is reached both ways */
+        advertised = "127.0.0.1";
     if (inet_pton(AF_INET, advertised, &address->sin_addr) == 1)
         return 0;
     return haul_ofi_host->fail(HAUL_UNSUPPORTED,
@@ -127,6 +131,21 @@ static int check_blob(struct haul_ofi *ofi, const uint8_t *blob, size_t bytes)
     return 0;
 }
 
+/* libfabric's shm follows a pointer to nothing when it reads from a peer whose region in /dev/shm
+ * is not there (the peer has ended, or lies). The address is "fi_shm://" and the region's name. */
+static int check_region(const char *address)
+{
+    char path[HAUL_RMA_ADDRESS_MAX + 16];
+    struct stat info;
+    const char *name = strstr(address, "://");
+    snprintf(path, sizeof path, "/dev/shm/%s", name ? name + 3 : "");
+    if (name && !strchr(name + 3, '/') && stat(path, &info) == 0 && S_ISREG(info.st_mode) &&
+        info.st_size > 0)
+        return 0;
+    return haul_ofi_host->fail(HAUL_UNSUPPORTED, "the peer's memory is not in /dev/shm: it has "
+                                                 "ended, or is in another container");
+}
+
 /* Returns whether libfabric takes it; reads of one that it does not take fail. */
 static bool insert(struct haul_ofi *ofi, struct haul_ofi_address *address)
 {
@@ -195,6 +214,8 @@ int haul_ofi_attach(void *rma, const void *blob, size_t bytes, struct haul_link 
     (void)link; /* all that is needed is in the blob */
     struct haul_ofi *ofi = rma;
     int err = check_blob(ofi, blob, bytes);
+    if (!err && !strcmp(ofi->kind, "shm"))
+        err = check_region((const char *)blob + BLOB_HEAD_BYTES);
     if (!err && !ofi->reader.endpoint) /* it could not be renewed: once more */
         err = haul_ofi_renew_reader(ofi);
     if (err)

@@ -103,11 +103,60 @@ static void test_no_common_path(void **state)
     haul_close(context);
 }
 
+static void cannot_open(const char *name, const char *value, int err, const char *words)
+{
+    struct haul_options *options;
+    struct haul_context *context;
+    OK(haul_options_create(&options));
+    OK(haul_options_set(options, "provider", "ofi:net"));
+    OK(haul_options_set(options, name, value));
+    FAILS(err, words, haul_open(&context, options));
+    haul_options_destroy(options);
+}
+
+/* libfabric takes other spellings, lists and filters: by them one that is not used would be. */
+static void test_other_spellings(void **state)
+{
+    (void)state;
+    cannot_open("provider", "ofi:", HAUL_PROVIDER, "is no kind of provider ofi");
+    cannot_open("provider", "ofi:TCP", HAUL_PROVIDER, "is no kind of provider ofi");
+    cannot_open("provider", "ofi:^net", HAUL_PROVIDER, "is no kind of provider ofi");
+    cannot_open("provider", "ofi:tcp;ofi_rxm", HAUL_PROVIDER, "is no kind of provider ofi");
+    cannot_open("provider", "ofi:a_name_that_no_kind_can_have", HAUL_PROVIDER, "is no kind");
+    cannot_open("provider", "ofi:sockets", HAUL_PROVIDER, "is not used");
+    cannot_open("provider", "ofi:ofi_rxm", HAUL_PROVIDER, "is not used");
+    cannot_open("provider", "ofi:unheard", HAUL_PROVIDER, "libfabric has no provider");
+    cannot_open("advertise", "localhost", HAUL_CONFIG, "it takes an IPv4 address");
+    cannot_open("advertise", "0.0.0.0", HAUL_CONFIG, "it takes an IPv4 address");
+}
+
+/* "::1" is the first that ":port" means. */
+static void test_this_host(void **state)
+{
+    struct haul_context *context = context_open("provider", "ofi:net", NULL);
+    struct haul_server *server;
+    (void)state;
+    OK(haul_listen(context, "[::1]:0", &server));
+    struct client client = connect_with("ofi:net", server);
+    assert_path(client.peer, "tcp+ofi:net");
+    start_send(&client, 3);
+    struct haul_message *message;
+    OK(haul_recv(server, &message, WAIT_NS));
+    assert_bytes(message, "x", BYTES, 3);
+    haul_message_release(message);
+    end_send(&client);
+    close_client(&client);
+    haul_server_close(server);
+    haul_close(context);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_three_clients_at_once),
         cmocka_unit_test(test_no_common_path),
+        cmocka_unit_test(test_other_spellings),
+        cmocka_unit_test(test_this_host),
     };
     return cmocka_run_group_tests_name("auto", tests, NULL, NULL);
 }

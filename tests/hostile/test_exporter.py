@@ -89,7 +89,10 @@ def addresses(address):
     yield with_size(head, len(name) + 1) + name + b"\0", length
     yield with_size(head, len(name) - 1) + name[:-1], length
     yield head[:8] + bytes(4) + head[12:] + name, "of another kind"
-    if not text:
+    if text:
+        gone = name.rsplit(b":", 1)[0] + b":9\0"
+        yield with_size(head, len(gone)) + gone, "the peer's memory is not in /dev/shm"
+    else:
         yield head + b"\x0a" + name[1:], "of another family"
         yield head[:4] + bytes(4) + head[8:] + name, "and 0.0 there"
 

@@ -340,7 +340,8 @@ static void print_text(const struct haul_doctor *doctor, bool quiet)
 
 int haul_command_doctor(int argc, char **argv)
 {
-    static const int64_t timeout_ns = (int64_t)5 * 1000000000;
+    /* More than a server needs to find that a path cannot be proven. */
+    static const int64_t timeout_ns = (int64_t)12 * 1000000000;
     struct arguments arguments = {.address = NULL};
     const struct argp_child children[] = {{&haul_common_argp, 0, NULL, 0}, {0}};
     const struct argp argp = {.options = options,

@@ -22,7 +22,8 @@ static int open_nothing(struct haul_engine *engine, const char *kind, void **ins
     (void)engine;
     (void)kind;
     (void)instance;
-    signal(SIGTERM, take);
+    if (signal(SIGTERM, take) != SIG_DFL)
+        raise(SIGTERM); /* it comes while the library has it: the program's handler is to get it */
     return HAUL_PROVIDER;
 }
 
