@@ -7,13 +7,15 @@ import signal
 import time
 import unittest
 
-from support import PROVIDER, FailureTest
+from support import PROVIDER, SANITIZED, FailureTest
 
 HEARTBEAT_S = 2  # a starved machine must not make the others seem silent
 ENDING_S = 3  # reads that do not end are ended within (ofi: a second)
 ROUNDS = 3  # at least; more until a stop has come in the middle of a read
 ROUNDS_MAX = 20
 RENEWED = "their endpoint was closed"  # what ofi says of reads that it had to end
+# (A sender that is built with a sanitizer spends its time elsewhere: a stop seldom meets a read.)
+MUST_MEET = PROVIDER.startswith("ofi") and not SANITIZED
 SERVED = range(3)
 MIB = 1 << 20
 ENDLESS = 1 << 40
@@ -26,7 +28,7 @@ class Silent(FailureTest):
     def rounds(self, program):
         """A number for each."""
         for number in itertools.count():
-            met = not PROVIDER.startswith("ofi") or RENEWED in program.error_text
+            met = not MUST_MEET or RENEWED in program.error_text
             if number >= ROUNDS and met:
                 return
             self.assertLess(number, ROUNDS_MAX, "no stop came in the middle of a read")
