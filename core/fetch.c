@@ -207,7 +207,7 @@ static void measure(struct haul_engine *engine)
     }
     uint64_t now_ns = engine->drive.now_ns;
     haul_width_measure(&engine->fetch_width, now_ns, haul_drive_idle_ns(&engine->drive),
-                       waiting && !engine->pool_blocked);
+                       engine->reads > 0, waiting && !engine->pool_blocked);
     if (waiting)
         haul_engine_timer(engine, now_ns + HAUL_WIDTH_WINDOW_MS * (uint64_t)HAUL_NS_PER_MS);
 }

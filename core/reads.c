@@ -140,6 +140,8 @@ bool haul_reads_issue(struct haul_message *message)
 
 static void leave_path(struct haul_link *link)
 {
+    if (link->rma_failed)
+        return; /* said for another message of it */
     haul_log(HAUL_LOG_WARNING, "%s: reading by %s failed; its arrays come over %s from now on",
              link->peer->address, link->rma->name, link->transport->name);
     HAUL_COUNT(link->peer, rma_failures, 1);

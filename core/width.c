@@ -6,7 +6,8 @@
  * on a network many slow senders together fill the wire. So the rate at the present width is
  * measured, and now and then that at the next wider or narrower one, which is kept if it is better.
  * A receiver that does nothing but wait goes wider without trial: that is quick, and on a way with
- * a long round trip a trial would end before it could show anything. */
+ * a long round trip a trial would end before it could show anything. (Not so while a NIC brings the
+ * bytes: that keeps the receiver waiting also when there is no more to be had.) */
 #include "width.h"
 
 #include "util.h"
@@ -107,12 +108,13 @@ void haul_width_brought(struct haul_width *width, uint64_t bytes)
     width->bytes += bytes;
 }
 
-void haul_width_measure(struct haul_width *width, uint64_t now_ns, uint64_t idle_ns, bool waiting)
+void haul_width_measure(struct haul_width *width, uint64_t now_ns, uint64_t idle_ns, bool reads,
+                        bool waiting)
 {
     uint64_t length_ns = width->trial && !width->changed ? TRIAL_WINDOWS * WINDOW_NS : WINDOW_NS;
     if (width->seen_ns) {
         width->took_ns += now_ns - width->seen_ns;
-        width->idle_ns += idle_ns - width->seen_idle_ns;
+        width->idle_ns += reads ? 0 : idle_ns - width->seen_idle_ns;
     }
     width->seen_ns = now_ns;
     width->seen_idle_ns = idle_ns;

@@ -29,8 +29,10 @@ unsigned haul_width_now(const struct haul_width *width);
 /* Counts what came. */
 void haul_width_brought(struct haul_width *width, uint64_t bytes);
 /* Called again and again while there are bytes to bring. idle_ns: how long the receiver has waited
- * for events, in all. waiting: somebody waits for a turn, and would get one if there were more. */
-void haul_width_measure(struct haul_width *width, uint64_t now_ns, uint64_t idle_ns, bool waiting);
+ * for events, in all. reads: rma reads are under way. waiting: somebody waits for a turn, and would
+ * get one if there were more. */
+void haul_width_measure(struct haul_width *width, uint64_t now_ns, uint64_t idle_ns, bool reads,
+                        bool waiting);
 /* There are none: the time until the next call does not count. */
 void haul_width_stop(struct haul_width *width);
 

@@ -17,6 +17,7 @@ struct machine {
     double noise;                   /* so much of it, more or less */
     double idle;                    /* the part of the time that the receiver waits */
     bool alone;                     /* nobody waits for a turn */
+    bool nic;                       /* brings the bytes, by rma reads */
     uint64_t now_ns, idle_ns;
     uint32_t random;
     unsigned passes[65]; /* with each width */
@@ -41,7 +42,8 @@ static void run(struct machine *machine, unsigned ms)
         machine->idle_ns += (uint64_t)(machine->idle * (double)MS);
         haul_width_brought(&machine->width,
                            (uint64_t)(machine->rate(width) * noisy(machine) * (double)MS));
-        haul_width_measure(&machine->width, machine->now_ns, machine->idle_ns, !machine->alone);
+        haul_width_measure(&machine->width, machine->now_ns, machine->idle_ns, machine->nic,
+                           !machine->alone);
     }
 }
 
@@ -120,6 +122,14 @@ static void a_receiver_that_waits_goes_wider_at_once(void **state)
     assert_int_equal(haul_width_now(&machine.width), 64);
 }
 
+static void a_nic_that_is_busy_needs_no_more(void **state)
+{
+    (void)state;
+    struct machine machine = {.rate = the_same, .idle = 0.9, .nic = true, .now_ns = MS};
+    run(&machine, 10000);
+    assert_true(share(&machine, 1, 2) == 1);
+}
+
 static void what_was_best_may_change(void **state)
 {
     (void)state;
@@ -163,6 +173,7 @@ int main(void)
         cmocka_unit_test(fewer_when_nothing_is_gained),
         cmocka_unit_test(slow_senders_fill_the_wire),
         cmocka_unit_test(a_receiver_that_waits_goes_wider_at_once),
+        cmocka_unit_test(a_nic_that_is_busy_needs_no_more),
         cmocka_unit_test(what_was_best_may_change),
         cmocka_unit_test(one_that_is_slow_makes_no_room),
         cmocka_unit_test(bursts_add_up),

@@ -5,10 +5,12 @@
 # come before the kernel's own table, so that what is sent to an address of this machine goes over the wire to
 # it, from the other side's address.
 
-end_of_wire() { # INTERFACE ADDRESS DEVICE
-    # rxe answers a lost packet with seconds of waiting: long queues, and none that drops on purpose.
+end_of_wire() { # INTERFACE ADDRESS DEVICE CPUS
+    # rxe answers a lost packet with seconds of waiting: long queues, and none that drops on purpose. It answers a
+    # packet that comes before its turn in the same way, so all that come by an interface go through one CPU.
     ip link set "$1" mtu 4400 txqueuelen 20000 up
     tc qdisc replace dev "$1" root pfifo limit 20000
+    echo "$4" >/sys/class/net/"$1"/queues/rx-0/rps_cpus
     ip addr add "$2/24" dev "$1"
     echo 0 >/proc/sys/net/ipv4/conf/"$1"/rp_filter
     echo 1 >/proc/sys/net/ipv4/conf/"$1"/accept_local
@@ -28,8 +30,8 @@ echo 1 >/proc/sys/net/ipv6/conf/all/disable_ipv6
 echo 1 >/proc/sys/net/ipv6/conf/default/disable_ipv6
 ip link set lo up
 ip link add va type veth peer name vb
-end_of_wire va 10.10.0.1 a
-end_of_wire vb 10.10.0.2 b
+end_of_wire va 10.10.0.1 a 1
+end_of_wire vb 10.10.0.2 b 2
 ip rule add pref 100 lookup local
 ip rule del pref 0 lookup local
 over_the_wire va 10.10.0.1 10.10.0.2 1001
