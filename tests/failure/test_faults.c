@@ -39,7 +39,8 @@ static const struct item small_items[MESSAGES] = {
 
 struct world {
     const struct item *items;
-    int64_t patience_ns; /* after which ops are cancelled, and a connection is not waited for */
+    int64_t connect_ns;  /* after which a connection is not waited for */
+    int64_t patience_ns; /* after which ops are cancelled */
     struct haul_context *server_context, *client_context;
     struct haul_server *server;
     struct haul_peer *peer;
@@ -238,7 +239,7 @@ static int connect_world(struct world *world)
     int err = haul_listen(world->server_context, "127.0.0.1:0", &world->server);
     if (!err)
         err = haul_connect(world->client_context, haul_server_address(world->server),
-                           world->patience_ns, &world->peer);
+                           world->connect_ns, &world->peer);
     return err;
 }
 
@@ -274,16 +275,14 @@ static void end_receiver(struct world *world)
     assert_int_equal(pthread_join(world->receiver, NULL), 0);
 }
 
-/* One life of a pair of contexts with these settings. Returns why it could not be connected, or 0.
- */
-static int live(struct world *world, const struct item *items, int64_t patience_ns,
-                const char *const *settings)
+/* One life of a pair of contexts with these settings, in a world that says only what is sent and
+ * how patiently. Returns why it could not be connected, or 0. */
+static int live_in(struct world *world, const char *const *settings)
 {
-    *world = (struct world){.items = items, .patience_ns = patience_ns};
     int err = build(world, settings);
     if (!err) {
         for (unsigned i = 0; i < MESSAGES; i++)
-            world->data[i] = test_malloc(items[i].bytes + 1);
+            world->data[i] = test_malloc(world->items[i].bytes + 1);
         start_receiver(world);
         send_all(world);
         wait_for(world->server_context, is_released, 0);
@@ -295,6 +294,13 @@ static int live(struct world *world, const struct item *items, int64_t patience_
     }
     tear_down(world);
     return err;
+}
+
+static int live(struct world *world, const struct item *items, int64_t patience_ns,
+                const char *const *settings)
+{
+    *world = (struct world){.items = items, .connect_ns = patience_ns, .patience_ns = patience_ns};
+    return live_in(world, settings);
 }
 
 static struct world succeeds(const struct item *items, const char *const *settings)
@@ -386,9 +392,9 @@ static void test_hanging_reads_are_given_up(void **state)
 /* Ops are cancelled while their memory is being read by reads that hang or are late. */
 static void test_cancelled_during_reads(void **state)
 {
-    struct world world;
+    struct world world = {.items = large_items, .connect_ns = WAIT_NS, .patience_ns = SHORT_NS};
     (void)state;
-    OK(live(&world, large_items, SHORT_NS, SETTINGS("loop_rma_hang_every", "2")));
+    OK(live_in(&world, SETTINGS("loop_rma_hang_every", "2")));
     for (int patience_ms = 0; patience_ms < 40; patience_ms += 4) {
         int err = live(&world, large_items, patience_ms * (int64_t)1000000,
                        SETTINGS("loop_rma_delay_us", "10000"));
@@ -419,7 +425,7 @@ static void test_gone_after_cancelling(void **state)
 {
     (void)state;
     for (int i = 0; i < 20; i++) {
-        struct world world = {.items = large_items, .patience_ns = WAIT_NS};
+        struct world world = {.items = large_items, .connect_ns = WAIT_NS, .patience_ns = WAIT_NS};
         OK(build(&world, SETTINGS("loop_rma_hang_every", "3"))); /* (the first read is the proof) */
         start_receiver(&world);
         struct haul_op *op = start_arrays(&world, 2, 2 << 20);
@@ -462,7 +468,7 @@ static void shut_down_during_reads(bool batched)
 {
     static uint8_t number[8], a[2 << 20], b[2 << 20];
     const uint64_t bytes = sizeof a;
-    struct world world = {.items = large_items, .patience_ns = WAIT_NS};
+    struct world world = {.items = large_items, .connect_ns = WAIT_NS, .patience_ns = WAIT_NS};
     struct landing landing = {.world = &world};
     OK(build(&world, SETTINGS("loop_rma_hang_every", "3"))); /* (the first read is the proof) */
     OK(haul_dict_create(world.server_context, &landing.dict));
@@ -499,7 +505,7 @@ static void test_shut_down_during_reads(void **state)
  * the next connection, with nothing left of the old one. */
 static void test_gone_while_busy(void **state)
 {
-    struct world world = {.items = large_items, .patience_ns = WAIT_NS};
+    struct world world = {.items = large_items, .connect_ns = WAIT_NS, .patience_ns = WAIT_NS};
     (void)state;
     OK(open_context(SETTINGS(NULL), &world.server_context));
     OK(open_context(SETTINGS("loop_delay_us", "50000"), &world.client_context));
@@ -688,7 +694,7 @@ static uint64_t land_rows(void (*receive)(struct world *, struct haul_dict *),
                           const char *const *settings)
 {
     static uint8_t data[ROWS][ROW_BYTES], memory[ROW_BYTES];
-    struct world world = {.items = large_items, .patience_ns = WAIT_NS};
+    struct world world = {.items = large_items, .connect_ns = WAIT_NS, .patience_ns = WAIT_NS};
     struct haul_op *ops[ROWS];
     OK(build(&world, settings));
     struct haul_dict *row = row_of(world.server_context, memory, ROWS);
@@ -724,7 +730,7 @@ static void test_reads_into_named_memory(void **state)
 static void test_timeouts_during_reads(void **state)
 {
     static uint8_t data[ROW_BYTES], memory[ROW_BYTES];
-    struct world world = {.items = large_items, .patience_ns = WAIT_NS};
+    struct world world = {.items = large_items, .connect_ns = WAIT_NS, .patience_ns = WAIT_NS};
     (void)state;
     OK(build(&world, SETTINGS("loop_rma_delay_us", "3000", "loop_rma_fence_lets", "on")));
     struct haul_dict *row = row_of(world.server_context, memory, ROWS);
@@ -756,7 +762,7 @@ static void test_memory_used_anew_during_reads(void **state)
     const uint64_t bytes = BYTES_MAX, one = 1;
     (void)state;
     for (long ms = 0; ms < 150; ms += 10) {
-        struct world world = {.items = large_items, .patience_ns = WAIT_NS};
+        struct world world = {.items = large_items, .connect_ns = WAIT_NS, .patience_ns = WAIT_NS};
         uint8_t number = 2; /* of BYTES_MAX bytes */
         struct haul_dict *dict;
         struct haul_op *op;
@@ -789,7 +795,7 @@ static void test_memory_used_anew_during_reads(void **state)
 static void test_given_arrays_outlive_their_connection(void **state)
 {
     const uint64_t bytes = BYTES_MAX;
-    struct world world = {.items = large_items, .patience_ns = WAIT_NS};
+    struct world world = {.items = large_items, .connect_ns = WAIT_NS, .patience_ns = WAIT_NS};
     struct haul_message *message;
     struct haul_stats before;
     struct haul_dict *dict;
