@@ -223,9 +223,9 @@ static int slab_mapped(struct haul_slab *slab, struct haul_engine *engine, unsig
         struct haul_transport *transport = &engine->transports[i];
         if (!transport->rma)
             continue;
-        int err =
-            transport->provider->rma->reg(transport->rma, haul_slab_base(slab),
-                                          haul_slab_bytes(slab), access, &regions[transport->slot]);
+        int err = transport->provider->rma->reg(transport->rma, haul_slab_base(slab),
+                                                haul_slab_bytes(slab), access, haul_slab_file(slab),
+                                                &regions[transport->slot]);
         if (err && engine->rma_required)
             return err;
         if (err)
@@ -259,10 +259,19 @@ static void slab_unmapping(struct haul_slab *slab, void *arg)
     }
 }
 
+static bool wants_files(const struct haul_engine *engine)
+{
+    for (unsigned i = 0; i < engine->transport_count; i++)
+        if (engine->transports[i].rma &&
+            engine->transports[i].provider->rma->flags & HAUL_RMA_FILES)
+            return true;
+    return false;
+}
+
 static int open_pools(struct haul_engine *engine)
 {
-    struct haul_pool_hooks receive = {receive_slab_mapped, slab_unmapping, engine};
-    struct haul_pool_hooks offer = {offer_slab_mapped, slab_unmapping, engine};
+    struct haul_pool_hooks receive = {receive_slab_mapped, slab_unmapping, engine, false};
+    struct haul_pool_hooks offer = {offer_slab_mapped, slab_unmapping, engine, wants_files(engine)};
     int err = haul_pool_create(engine->config.pool_max, &receive, &engine->pool);
     if (!err)
         err = haul_pool_create(engine->config.pool_max, &offer, &engine->offers);

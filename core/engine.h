@@ -698,6 +698,7 @@ struct haul_dict_entry {
     struct haul_array array;
     struct haul_block *block; /* from haul_dict_alloc(), else NULL */
     bool give;                /* with the next send */
+    bool copy;                /* made by an op's plan of memory that its peer cannot read */
     uint64_t shape[HAUL_NDIM_MAX];
     char *text; /* key, and description behind it */
 };

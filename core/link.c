@@ -167,6 +167,17 @@ static void plan_redial(struct haul_peer *peer)
     haul_engine_timer(peer->engine, peer->redial_at_ns);
 }
 
+/* Also those that were not chosen: they may have begun to exchange something. */
+static void tell_rma(struct haul_link *link)
+{
+    const struct haul_engine *engine = link->engine;
+    for (unsigned i = 0; i < engine->transport_count; i++) {
+        const struct haul_transport *transport = &engine->transports[i];
+        if (transport->rma && transport->provider->rma->lost)
+            transport->provider->rma->lost(transport->rma, link);
+    }
+}
+
 void haul_link_lose(struct haul_link *link, int err, const char *format, ...)
 {
     struct haul_engine *engine = link->engine;
@@ -182,6 +193,7 @@ void haul_link_lose(struct haul_link *link, int err, const char *format, ...)
     link->state = HAUL_LINK_LOST;
     haul_log(err == HAUL_CLOSED || peer->dials ? HAUL_LOG_DEBUG : HAUL_LOG_INFO, "%s", detail);
     haul_handshake_end_lease(link); /* before memory is anybody's again */
+    tell_rma(link);
     if (was_open) {
         HAUL_COUNT(peer, disconnects, 1);
         engine->stats.peers--;

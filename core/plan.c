@@ -37,22 +37,70 @@ static void *register_array(struct haul_op *op, const struct haul_array *array)
     }
     void *region;
     if (transport->provider->rma->reg(transport->rma, array->data, (size_t)array->nbytes,
-                                      HAUL_RMA_OFFER, &region))
+                                      HAUL_RMA_OFFER, -1, &region))
         return NULL;
     HAUL_COUNT(op->peer, registrations, 1);
     op->regions[op->region_count++] = region;
     return region;
 }
 
+/* A copy in memory that the peer can read, which is given to it. NULL: there is no room for one. */
+static struct haul_block *copy_array(struct haul_op *op, struct haul_manifest_array *item)
+{
+    struct haul_dict_entry *entry = calloc(1, sizeof *entry);
+    if (!entry ||
+        haul_pool_alloc(op->engine->offers, (size_t)item->array.nbytes, 0, &entry->block)) {
+        free(entry);
+        return NULL;
+    }
+    entry->copy = true;
+    entry->array.nbytes = item->array.nbytes;
+    entry->array.data = memcpy(entry->block->data, item->array.data, (size_t)item->array.nbytes);
+    item->array.data = entry->array.data;
+    haul_list_append(&op->given, &entry->node);
+    HAUL_COUNT(op->peer, bytes_copied, item->array.nbytes);
+    return entry->block;
+}
+
+/* Of an earlier plan, which was not announced. */
+static void drop_copies(struct haul_op *op)
+{
+    HAUL_LIST_EACH(&op->given, node)
+    {
+        struct haul_dict_entry *entry = HAUL_CONTAINER_OF(node, struct haul_dict_entry, node);
+        if (!entry->copy)
+            continue;
+        haul_list_remove(node);
+        haul_dict_entry_free(entry);
+    }
+}
+
+static bool peer_reads_all(const struct haul_link *link)
+{
+    const struct haul_rma_ops *ops = link->rma->provider->rma;
+    return !ops->reads_all || ops->reads_all(link->rma_peer);
+}
+
+/* The region that an array is read from, or NULL. */
+static void *find_region(struct haul_op *op, struct haul_manifest_array *item,
+                         struct haul_block *block)
+{
+    if (!block && item->array.nbytes < REGISTER_BYTES)
+        return NULL;
+    if (!block && peer_reads_all(op->link))
+        return register_array(op, &item->array);
+    if (!block) {
+        block = copy_array(op, item);
+        item->given = block != NULL;
+    }
+    return block ? haul_slab_regions(block->slab)[op->link->rma->slot] : NULL;
+}
+
 /* Adds the way to read an array by rma; without one it is fetched on the channel. */
 static void offer(struct haul_op *op, struct haul_manifest_array *item, struct haul_block *block)
 {
     struct haul_transport *transport = op->link->rma;
-    void *region = NULL;
-    if (block)
-        region = haul_slab_regions(block->slab)[transport->slot];
-    else if (item->array.nbytes >= REGISTER_BYTES)
-        region = register_array(op, &item->array);
+    void *region = find_region(op, item, block);
     size_t way_bytes = sizeof item->way;
     if (!region || transport->provider->rma->offer(
                        region, item->array.data, (size_t)item->array.nbytes, item->way, &way_bytes))
@@ -70,9 +118,11 @@ void haul_plan(struct haul_op *op)
     uint64_t room = inline_room(op, total);
     manifest->inline_bytes = manifest->offered_bytes = 0;
     haul_plan_undo(op);
+    drop_copies(op);
     op->gives = op->offered_rma = false;
     for (uint32_t i = 0; i < manifest->count; i++) {
         struct haul_manifest_array *item = &manifest->arrays[i];
+        item->array.data = op->entries[i]->array.data;
         item->way_bytes = 0;
         item->given = false;
         uint64_t bytes = haul_prepaid_array_bytes(&item->array);
@@ -81,7 +131,7 @@ void haul_plan(struct haul_op *op)
         *(item->offered ? &manifest->offered_bytes : &manifest->inline_bytes) += item->array.nbytes;
         if (item->offered && op->link->rma && !op->link->probing)
             offer(op, item, op->entries[i]->block); /* no block: the user's memory */
-        item->given = item->way_bytes > 0 && op->entries[i]->give;
+        item->given = item->way_bytes > 0 && (item->given || op->entries[i]->give);
         op->gives |= item->given;
     }
 }

@@ -14,13 +14,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-haul_provider_entry_fn haul_tcp_entry;
+haul_provider_entry_fn haul_tcp_entry, haul_shm_entry;
 
-/* The first one with a channel carries the control of rma providers. */
+/* The first carries the control of rma providers, which are tried in this order before any plugin.
+ */
 static const struct built_in {
     const char *name;
     haul_provider_entry_fn *entry;
-} built_ins[] = {{"tcp", haul_tcp_entry}};
+} built_ins[] = {{"tcp", haul_tcp_entry}, {"shm", haul_shm_entry}};
 
 /* What has been loaded, for the life of the process. */
 struct plugin {

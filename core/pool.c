@@ -223,7 +223,7 @@ static void unmap_slab(struct haul_pool *pool, struct haul_slab *slab)
 static int map_slab(struct haul_pool *pool, size_t bytes)
 {
     struct haul_slab *slab;
-    int err = haul_slab_map(bytes, &slab);
+    int err = haul_slab_map(bytes, pool->hooks.files, &slab);
     if (err)
         return err;
     slab->pool = pool;

@@ -36,6 +36,7 @@ struct haul_pool_hooks {
     int (*mapped)(struct haul_slab *slab, void *arg);
     void (*unmapping)(struct haul_slab *slab, void *arg);
     void *arg;
+    bool files; /* slabs are memory files, which other processes can map but not write */
 };
 
 /* max_bytes bounds the sum of the mappings. */
@@ -67,6 +68,8 @@ size_t haul_pool_used_bytes(struct haul_pool *pool);
 void *haul_slab_base(const struct haul_slab *slab);
 size_t haul_slab_bytes(const struct haul_slab *slab);
 void **haul_slab_regions(struct haul_slab *slab); /* HAUL_POOL_REGIONS_MAX slots, NULL at first */
+/* The file that it is all of, or -1. */
+int haul_slab_file(const struct haul_slab *slab);
 /* From a map hook: peers may read the slab at any time, also what is free; AddressSanitizer is not
  * to mind. */
 void haul_slab_share(struct haul_slab *slab);

@@ -79,7 +79,7 @@ static void *landing_region(struct haul_read *read, void *to, size_t bytes)
         message->destination ? message->destination->block : message->offered_block;
     if (block)
         return haul_slab_regions(block->slab)[transport->slot];
-    if (transport->provider->rma->reg(transport->rma, to, bytes, HAUL_RMA_LAND, &read->region))
+    if (transport->provider->rma->reg(transport->rma, to, bytes, HAUL_RMA_LAND, -1, &read->region))
         return NULL;
     HAUL_COUNT(message->peer, registrations, 1);
     return read->region;

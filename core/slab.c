@@ -7,6 +7,7 @@
 #include "error.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -49,6 +50,42 @@ static char *map_aligned(size_t bytes)
     return start + head;
 }
 
+/* A memory file of so many bytes, all of them allocated. -1: errno. */
+static int make_file_of(unsigned flags, size_t bytes)
+{
+    int file = memfd_create("haul", MFD_CLOEXEC | MFD_ALLOW_SEALING | flags);
+    int refused;
+    if (file < 0)
+        return -1;
+    do
+        refused = fallocate(file, 0, 0, (off_t)bytes);
+    while (refused && errno == EINTR);
+    if (!refused)
+        return file;
+    int error = errno;
+    close(file);
+    errno = error;
+    return -1;
+}
+
+/* Of huge pages if any are set aside: other than those of private memory they are seldom given to a
+ * file that only asks with madvise(). */
+static int make_file(size_t bytes)
+{
+    int file = make_file_of(MFD_HUGETLB, bytes);
+    return file >= 0 ? file : make_file_of(0, bytes);
+}
+
+/* Puts the file where the slab is. What is sealed after that: its size (and with it that no page
+ * can be taken away), and that it is written through this mapping only. */
+static bool map_file(const struct haul_slab *slab)
+{
+    const int seals = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_FUTURE_WRITE | F_SEAL_SEAL;
+    return mmap(slab->base, slab->bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, slab->file,
+                0) != MAP_FAILED &&
+           fcntl(slab->file, F_ADD_SEALS, seals) == 0;
+}
+
 static void touch_pages(char *base, size_t bytes)
 {
     size_t page = (size_t)sysconf(_SC_PAGESIZE);
@@ -84,19 +121,37 @@ static size_t most_blocks(size_t slab_bytes)
     return slab_bytes > HAUL_SLAB_UNIT ? 1 : HAUL_SLAB_UNIT / HAUL_BLOCK_MIN;
 }
 
-int haul_slab_map(size_t bytes, struct haul_slab **slab)
+static bool map_memory(struct haul_slab *slab, bool as_file)
+{
+    slab->base = map_aligned(slab->bytes);
+    if (!slab->base)
+        return false;
+    if (as_file) {
+        slab->file = make_file(slab->bytes);
+        return slab->file >= 0 && map_file(slab) && fault_in(slab->base, slab->bytes);
+    }
+    return slab->bytes > FAULT_IN_MAX || fault_in(slab->base, slab->bytes);
+}
+
+static void unmap_memory(struct haul_slab *slab)
+{
+    if (slab->base)
+        munmap(slab->base, slab->bytes);
+    if (slab->file >= 0)
+        close(slab->file);
+}
+
+int haul_slab_map(size_t bytes, bool as_file, struct haul_slab **slab)
 {
     size_t blocks = most_blocks(bytes);
     struct haul_slab *made = calloc(1, sizeof *made + blocks * sizeof made->blocks[0]);
     if (!made)
         return fail_map(bytes);
     made->bytes = bytes;
-    made->base = map_aligned(bytes);
-    bool present = made->base && (bytes > FAULT_IN_MAX || fault_in(made->base, bytes));
-    if (!present) {
+    made->file = -1;
+    if (!map_memory(made, as_file)) {
         int err = fail_map(bytes);
-        if (made->base)
-            munmap(made->base, bytes);
+        unmap_memory(made);
         free(made);
         return err;
     }
@@ -120,7 +175,7 @@ void haul_slab_share(struct haul_slab *slab)
 void haul_slab_unmap(struct haul_slab *slab)
 {
     ASAN_UNPOISON_MEMORY_REGION(slab->base, slab->bytes);
-    munmap(slab->base, slab->bytes);
+    unmap_memory(slab);
     free(slab);
 }
 
@@ -166,6 +221,11 @@ void *haul_slab_base(const struct haul_slab *slab)
 size_t haul_slab_bytes(const struct haul_slab *slab)
 {
     return slab->bytes;
+}
+
+int haul_slab_file(const struct haul_slab *slab)
+{
+    return slab->file;
 }
 
 void **haul_slab_regions(struct haul_slab *slab)

@@ -24,6 +24,7 @@ struct haul_slab {
     struct haul_pool *pool;
     char *base;
     size_t bytes;
+    int file; /* that is mapped, or -1: it is private memory */
     void *regions[HAUL_POOL_REGIONS_MAX];
 
     /* How it is cut. Blocks from `untouched` on were not handed out since the cut: so a cut costs
@@ -43,9 +44,9 @@ struct haul_slab {
     struct haul_slab_block blocks[]; /* as many as the finest cut needs: a cut allocates nothing */
 };
 
-/* Maps a slab (bytes: a multiple of HAUL_SLAB_UNIT) with every page present. Errors:
- * HAUL_NO_MEMORY. */
-int haul_slab_map(size_t bytes, struct haul_slab **slab);
+/* Maps a slab (bytes: a multiple of HAUL_SLAB_UNIT) with every page present. as_file: see struct
+ * haul_pool_hooks. Errors: HAUL_NO_MEMORY. */
+int haul_slab_map(size_t bytes, bool as_file, struct haul_slab **slab);
 void haul_slab_unmap(struct haul_slab *slab);
 
 /* Cuts an idle slab anew. One larger than a unit is a single block. */

@@ -24,7 +24,7 @@ extern "C" {
 #endif
 
 /* Must match exactly before 1.0. */
-#define HAUL_PROVIDER_ABI 3u
+#define HAUL_PROVIDER_ABI 4u
 /* The one symbol that a plugin exports: a function of type haul_provider_entry_fn. The file is
  * named haul_<name>.so. */
 #define HAUL_PROVIDER_ENTRY haul_provider_entry
@@ -259,7 +259,15 @@ enum haul_rma_access {
     HAUL_RMA_OFFER = 2, /* peers may read it */
 };
 
+enum {
+    /* Slabs that peers may read are memory files, sealed so that they neither shrink nor lose
+     * pages, and that nobody else can write: reg() gets the descriptor. */
+    HAUL_RMA_FILES = 1,
+};
+
 struct haul_rma_ops {
+    uint32_t flags; /* HAUL_RMA_* */
+
     /* Optional (NULL): a provider of several kinds of path names those that work here, best first:
      * writes the index-th ("verbs"). automatic: only those that are better than any channel.
      * HAUL_PROVIDER=<provider>:<kind> asks for one by name. Errors: HAUL_UNSUPPORTED, without a
@@ -276,13 +284,22 @@ struct haul_rma_ops {
     int (*attach)(void *rma, const void *blob, size_t bytes, struct haul_link *link, void **peer);
     /* All its reads have ended (fence() first where they have not). */
     void (*detach)(void *peer);
+    /* Optional (NULL): the link was lost, whether or not there was an attach() for it; nothing more
+     * will be heard of what its peer does with memory of ours. Before that memory is anybody's
+     * again; detach() may come later. */
+    void (*lost)(void *rma, struct haul_link *link);
 
-    /* Registers memory, once for a slab and not per message. access: enum haul_rma_access bits. */
-    int (*reg)(void *rma, void *base, size_t bytes, unsigned access, void **region);
+    /* Registers memory, once for a slab and not per message. access: enum haul_rma_access bits.
+     * file: with HAUL_RMA_FILES and HAUL_RMA_OFFER, of a slab: the file that it is all of, which
+     * stays open until dereg(); else -1. */
+    int (*reg)(void *rma, void *base, size_t bytes, unsigned access, int file, void **region);
     void (*dereg)(void *region);
 
     /* Writes what a peer needs to read [start, start + bytes) of a region; *way_bytes in: room. */
     int (*offer)(void *region, const void *start, size_t bytes, uint8_t *way, size_t *way_bytes);
+    /* Optional (NULL: it does): whether the peer reads memory that is in no slab. If not, what is
+     * to be offered is copied into one. */
+    bool (*reads_all)(void *peer);
 
     /* Starts to read `bytes` from `offset` of what `way` offers to `to`, which lies in `region`.
      * read_done(cookie) follows. Returns 0 or HAUL_BUSY (try after progress). */

@@ -154,8 +154,9 @@ static struct region **find_region(uint64_t key)
     return place;
 }
 
-static int reg(void *instance, void *base, size_t bytes, unsigned access, void **result)
+static int reg(void *instance, void *base, size_t bytes, unsigned access, int file, void **result)
 {
+    (void)file; /* it is one process: nothing to map */
     struct rma *rma = instance;
     struct region *region = haul_loop_alloc(&rma->config, sizeof(*region));
     if (!region)

@@ -116,7 +116,7 @@ struct haul_ofi_region {
     struct fid_mr *mr; /* NULL: libfabric needs no registration of memory that reads land in */
 };
 
-int haul_ofi_reg(void *rma, void *base, size_t bytes, unsigned access, void **region);
+int haul_ofi_reg(void *rma, void *base, size_t bytes, unsigned access, int file, void **region);
 void haul_ofi_dereg(void *region);
 int haul_ofi_offer(void *region, const void *start, size_t bytes, uint8_t *way, size_t *way_bytes);
 

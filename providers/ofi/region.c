@@ -62,8 +62,9 @@ static int registration_failed(const struct haul_ofi *ofi, size_t bytes, int err
                                bytes >> 10, ofi->kind, haul_ofi_error(error));
 }
 
-int haul_ofi_reg(void *rma, void *base, size_t bytes, unsigned access, void **result)
+int haul_ofi_reg(void *rma, void *base, size_t bytes, unsigned access, int file, void **result)
 {
+    (void)file; /* NICs read addresses */
     struct haul_ofi *ofi = rma;
     uint64_t flags = 0;
     struct haul_ofi_region *region = calloc(1, sizeof *region);

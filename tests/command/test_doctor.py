@@ -413,7 +413,7 @@ class Servers(DoctorTest):
 
     def ask_with(self, replace, kinds):
         """With auto, and two kinds of path of which the server gets so many with replaced heads."""
-        both = {"HAUL_OFI_AUTO": self.kind_over_sockets() + ",shm"}
+        both = {"HAUL_OFI_AUTO": self.kind_over_sockets() + ",shm", "HAUL_SHM": "off"}
         server = self.receive("--provider", "auto", "--count", "0", environment=both)
         gate = OtherAddresses(server.address, self.version(), kinds, replace)
         self.addCleanup(gate.close)

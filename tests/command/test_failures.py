@@ -194,7 +194,8 @@ class Time(CommandTest):
         gate = Gate(receiver.address, 1 << 20)
         self.addCleanup(gate.close)
         path = self.save("a.npy", numpy.arange(1 << 22))
-        sender = self.run_haul("send", gate.address, "--timeout", 5, path)
+        sender = self.run_haul("send", gate.address, "--timeout", 5, path,
+                               environment={"HAUL_SHM": "off"})
         self.assert_code(sender, TIMEOUT, gate.address, "--timeout")
         receiver.process.terminate()
         self.assert_finishes(receiver, 143)

@@ -31,8 +31,9 @@ static void window_open(struct window *window, const struct setting *settings)
     for (size_t i = 0; i < SHARED; i++)
         window->from[i] = pattern(3, i);
     assert_int_equal(
-        rma->reg(window->b.rma, window->from, SHARED, HAUL_RMA_OFFER, &window->offered), 0);
-    assert_int_equal(rma->reg(window->a.rma, window->to, SHARED, HAUL_RMA_LAND, &window->land), 0);
+        rma->reg(window->b.rma, window->from, SHARED, HAUL_RMA_OFFER, -1, &window->offered), 0);
+    assert_int_equal(rma->reg(window->a.rma, window->to, SHARED, HAUL_RMA_LAND, -1, &window->land),
+                     0);
     assert_int_equal(rma->offer(window->offered, window->from + 100, SHARED - 100, window->way,
                                 &window->way_bytes),
                      0);
@@ -318,7 +319,7 @@ static void *export_rounds(void *arg)
         if (!memory)
             abort();
         memset(memory, round & 0xff, ROUND_BYTES);
-        if (provider->rma->reg(exchange->exporter.rma, memory, ROUND_BYTES, HAUL_RMA_OFFER,
+        if (provider->rma->reg(exchange->exporter.rma, memory, ROUND_BYTES, HAUL_RMA_OFFER, -1,
                                &region) ||
             provider->rma->offer(region, memory, ROUND_BYTES, exchange->way, &way_bytes))
             abort();
@@ -347,7 +348,7 @@ static void test_rma_dereg_while_reading(void **state)
     const struct haul_rma_ops *rma = provider->rma;
     assert_int_equal(rma->address(exchange.exporter.rma, NULL, blob, &blob_bytes), 0);
     assert_int_equal(rma->attach(exchange.reader.rma, blob, blob_bytes, NULL, &peer), 0);
-    assert_int_equal(rma->reg(exchange.reader.rma, to, ROUND_BYTES, HAUL_RMA_LAND, &land), 0);
+    assert_int_equal(rma->reg(exchange.reader.rma, to, ROUND_BYTES, HAUL_RMA_LAND, -1, &land), 0);
     pthread_t thread;
     assert_int_equal(pthread_create(&thread, NULL, export_rounds, &exchange), 0);
     int whole = 0, failed = 0, wrong = 0;

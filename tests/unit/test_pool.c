@@ -5,6 +5,7 @@
 #include "slab.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <pthread.h>
@@ -17,6 +18,7 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -239,7 +241,8 @@ static void trace_unmapping(struct haul_slab *slab, void *arg)
 
 static struct haul_pool *make_traced_pool(size_t max_bytes, struct trace *trace)
 {
-    struct haul_pool_hooks hooks = {trace_mapped, trace_unmapping, trace};
+    struct haul_pool_hooks hooks = {
+        .mapped = trace_mapped, .unmapping = trace_unmapping, .arg = trace};
     return make_pool(max_bytes, &hooks);
 }
 
@@ -426,6 +429,40 @@ static void slabs_are_faulted_in(void **state)
     assert_true(is_resident(large->slab));
     haul_block_release(small);
     haul_block_release(large);
+    haul_pool_release(pool);
+}
+
+/* What another process may do with the file of a slab: look at it, and rely on that. */
+static void files_are_sealed(void **state)
+{
+    (void)state;
+    const struct haul_pool_hooks hooks = {.files = true};
+    struct haul_pool *pool = make_pool((size_t)100 * SLAB, &hooks);
+    struct haul_block *large = alloc(pool, (size_t)40 * SLAB, 0); /* too large to be faulted in */
+    struct haul_block *small = alloc(pool, 1, 0);
+    for (int i = 0; i < 2; i++) {
+        struct haul_block *block = i ? small : large;
+        int file = haul_slab_file(block->slab);
+        size_t bytes = haul_slab_bytes(block->slab);
+        size_t offset = (size_t)((char *)block->data - (char *)haul_slab_base(block->slab));
+        struct stat status;
+        assert_int_equal(fstat(file, &status), 0);
+        assert_int_equal(status.st_size, bytes);
+        assert_true((size_t)status.st_blocks * 512 >= bytes);
+        assert_int_equal(ftruncate(file, 0), -1);
+        assert_int_equal(ftruncate(file, (off_t)bytes * 2), -1);
+        assert_int_equal(
+            fallocate(file, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, (off_t)bytes), -1);
+        assert_int_equal(madvise(haul_slab_base(block->slab), bytes, MADV_REMOVE), -1);
+        assert_int_equal(fcntl(file, F_ADD_SEALS, F_SEAL_WRITE), -1);
+        assert_ptr_equal(mmap(NULL, bytes, PROT_WRITE, MAP_SHARED, file, 0), MAP_FAILED);
+        char *view = mmap(NULL, bytes, PROT_READ, MAP_SHARED, file, 0);
+        assert_ptr_not_equal(view, MAP_FAILED);
+        memset(block->data, 7 + i, block->bytes);
+        assert_int_equal(view[offset], 7 + i);
+        munmap(view, bytes);
+    }
+    release_all((struct haul_block *[]){large, small}, 2);
     haul_pool_release(pool);
 }
 
@@ -684,6 +721,7 @@ int main(void)
         cmocka_unit_test(the_pool_outlives_its_creators_release),
         cmocka_unit_test(children_can_read_blocks),
         cmocka_unit_test(slabs_are_faulted_in),
+        cmocka_unit_test(files_are_sealed),
         cmocka_unit_test(old_kernels_are_faulted_in_too),
         cmocka_unit_test(the_steady_state_neither_maps_nor_faults),
 #if HAS_ASAN

@@ -1,0 +1,221 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * The provider `shm`: arrays of a process on the same host, read or looked at where they are.
+ *
+ * Two ways lead to an array. Memory of the pool lies in slabs that are memory files; a peer maps
+ * them, once, and looks at what is in them (view.c). All other memory is copied out of the peer's
+ * process (read.c). Beside the control connection each pair of contexts has two Unix sockets, one
+ * in each direction: who looks connects to who offers, and gets the files of its slabs (offer.c).
+ *
+ * Who owns what. A peer is made with its link's handshake, and lives until the link is lost, core
+ * has detached, the other side looks at nothing of ours any more, and nobody here looks at anything
+ * of the other side's. A window (a slab of a peer's, mapped) lives as long as its peer's slab, and
+ * as anybody looks through it. The file of a slab of ours is core's.
+ *
+ * Which thread. All of it runs under the drive lock; the threads that help with large copies
+ * (copy.c) touch nothing but the bytes.
+ *
+ * How it fails. What a peer sends is believed in nothing: a file is mapped when its seals and its
+ * blocks say that no page of it can go away, and a place in it is looked up for each use. A peer
+ * that breaks the rules loses its Unix sockets, so that its arrays come by the channel. */
+#ifndef HAUL_PROVIDERS_SHM_H
+#define HAUL_PROVIDERS_SHM_H
+
+#include <haul/provider.h>
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/queue.h>
+#include <sys/types.h>
+
+extern const struct haul_host *haul_shm_host;
+
+enum {
+    HAUL_SHM_NAME_BYTES = 32, /* of an abstract socket's name */
+    HAUL_SHM_TICKET_BYTES = 16,
+    HAUL_SHM_COOKIE_BYTES = 16,
+};
+
+struct haul_shm_copier;
+
+/* Where a process runs: what two of them must have in common. */
+struct haul_shm_place {
+    uint8_t boot[16];
+    uint32_t pid, uid;
+    uint64_t pid_namespace, user_namespace, net_namespace; /* inodes */
+};
+
+/* One instance: of a context. */
+struct haul_shm {
+    struct haul_engine *engine;
+    struct haul_shm_place place;
+    int listener;
+    struct haul_watch *watch;
+    char name[HAUL_SHM_NAME_BYTES];
+    /* Proves that a process number is still ours: who copies out of this process reads it along,
+     * in the same call. */
+    uint8_t cookie[HAUL_SHM_COOKIE_BYTES];
+
+    TAILQ_HEAD(haul_shm_peers, haul_shm_peer) peers;
+    LIST_HEAD(, haul_shm_guest) guests;  /* connected, without a ticket yet */
+    TAILQ_HEAD(, haul_shm_region) slabs; /* offered, by id */
+    LIST_HEAD(, haul_shm_region) unused; /* regions to be used again */
+    uint64_t last_slab;                  /* ids are not used again */
+    uint64_t push_again_ns;              /* a peer has not been told of all slabs; or never */
+    TAILQ_HEAD(haul_shm_reads, haul_shm_read) reads, unused_reads;
+    struct haul_shm_copier *copier;
+};
+
+/* Registered memory. */
+struct haul_shm_region {
+    TAILQ_ENTRY(haul_shm_region) node;
+    LIST_ENTRY(haul_shm_region) unused;
+    struct haul_shm *shm;
+    char *base;
+    size_t bytes;
+    uint64_t slab; /* its id; 0: not a slab */
+    int file;      /* of the slab: core's */
+};
+
+/* A slab of a peer's, mapped here. */
+struct haul_shm_window {
+    struct haul_shm_peer *peer;
+    uint64_t slab;
+    const char *base;
+    size_t bytes;
+    unsigned views;
+    bool present; /* its pages are in our page table */
+    bool gone;    /* the peer offers it no more: unmapped with its last view */
+};
+
+/* Who has connected to us and has not shown a ticket. */
+struct haul_shm_guest {
+    LIST_ENTRY(haul_shm_guest) node;
+    struct haul_shm *shm;
+    int socket;
+    struct haul_watch *watch;
+};
+
+/* The other end of a link. */
+struct haul_shm_peer {
+    TAILQ_ENTRY(haul_shm_peer) node;
+    struct haul_shm *shm;
+    struct haul_link *link; /* NULL: lost */
+    bool attached;          /* core has it as a handle */
+
+    /* It looks at our memory. */
+    uint8_t ticket[HAUL_SHM_TICKET_BYTES]; /* by which its Unix socket is known to be its */
+    bool has_ticket;                       /* not used up */
+    int viewer;                            /* that socket, or -1 */
+    struct haul_watch *viewer_watch;
+    uint64_t told;    /* the last slab that it was told of */
+    bool copies_ours; /* it can copy out of this process */
+
+    /* We look at its memory. */
+    int source; /* our socket to it, or -1 */
+    struct haul_watch *source_watch;
+    pid_t pid;
+    uint64_t cookie_address;
+    uint8_t cookie[HAUL_SHM_COOKIE_BYTES];
+    struct haul_shm_window **windows; /* by id */
+    size_t window_count, window_capacity;
+    uint64_t last_slab; /* that it has told us of: ids only grow */
+    unsigned views;     /* of all windows */
+    unsigned reads;     /* that have not ended */
+};
+
+/* What a way says: bytes from `offset` on of a slab, or (slab 0) at an address of the process. */
+struct haul_shm_way {
+    uint64_t slab, offset, bytes;
+};
+
+/* A read that has not ended. */
+struct haul_shm_read {
+    TAILQ_ENTRY(haul_shm_read) node;
+    struct haul_shm_peer *peer;
+    void *cookie;
+    char *to;
+    struct haul_shm_way way; /* to what is still to come */
+    bool fenced;
+    int err;             /* with which it will end ... */
+    uint64_t ends_at_ns; /* ... if it is not fenced before; 0: it has not failed */
+};
+
+int haul_shm_way_parse(const uint8_t *way, size_t way_bytes, struct haul_shm_way *parsed);
+
+/* ---- place.c --------------------------------------------------------------------------------- */
+
+/* Errors: HAUL_UNSUPPORTED where it cannot be found out. */
+int haul_shm_place_find(struct haul_shm_place *place);
+/* Whether both can use shared memory with each other; HAUL_UNSUPPORTED with what they lack. */
+int haul_shm_place_compare(const struct haul_shm_place *ours, const struct haul_shm_place *theirs);
+
+/* ---- peer.c: the handshake, and the life of peers -------------------------------------------- */
+
+int haul_shm_address(void *rma, struct haul_link *link, void *blob, size_t *bytes);
+int haul_shm_attach(void *rma, const void *blob, size_t bytes, struct haul_link *link, void **peer);
+void haul_shm_detach(void *peer);
+void haul_shm_lost(void *rma, struct haul_link *link);
+/* At the end of the context, when only those are left that still look at memory of ours: it stays
+ * theirs. */
+void haul_shm_peers_end(struct haul_shm *shm);
+/* Frees it if nothing is left of it. */
+void haul_shm_peer_settle(struct haul_shm_peer *peer);
+
+/* ---- offer.c: our memory for peers ----------------------------------------------------------- */
+
+int haul_shm_reg(void *rma, void *base, size_t bytes, unsigned access, int file, void **region);
+void haul_shm_dereg(void *region);
+int haul_shm_offer(void *region, const void *start, size_t bytes, uint8_t *way, size_t *way_bytes);
+bool haul_shm_reads_all(void *peer);
+bool haul_shm_viewed(void *region, const void *start, size_t bytes, bool unmapping);
+/* Errors: HAUL_SYSTEM. */
+int haul_shm_listen(struct haul_shm *shm);
+void haul_shm_unlisten(struct haul_shm *shm);
+/* Takes those in that have connected meanwhile. */
+void haul_shm_accept(struct haul_shm *shm);
+/* Tells peers of slabs that they could not be told of before. Returns whether any was. */
+bool haul_shm_push(struct haul_shm *shm);
+void haul_shm_end_viewer(struct haul_shm_peer *peer);
+
+/* ---- view.c: the memory of peers, mapped ----------------------------------------------------- */
+
+/* Connects to a peer's socket and shows the ticket. Errors: HAUL_UNSUPPORTED. */
+int haul_shm_view_connect(struct haul_shm_peer *peer, const char name[HAUL_SHM_NAME_BYTES],
+                          uint32_t pid, uint32_t uid, const uint8_t ticket[HAUL_SHM_TICKET_BYTES],
+                          bool copies);
+/* Takes what the peer has sent. */
+void haul_shm_view_receive(struct haul_shm_peer *peer);
+/* Ends the connection; windows that nobody looks through go. */
+void haul_shm_view_end(struct haul_shm_peer *peer);
+/* The place in our address space, or NULL: it is not (yet) known, or leads out of its slab. */
+const char *haul_shm_view_find(struct haul_shm_peer *peer, const struct haul_shm_way *way,
+                               struct haul_shm_window **window);
+int haul_shm_map(void *peer, const uint8_t *way, size_t way_bytes, size_t bytes, const void **data,
+                 void **mapping);
+void haul_shm_unmap(void *mapping);
+
+/* ---- read.c ---------------------------------------------------------------------------------- */
+
+int haul_shm_read(void *peer, const uint8_t *way, size_t way_bytes, uint64_t offset, void *to,
+                  void *region, size_t bytes, void *cookie);
+void haul_shm_fence(void *peer);
+/* When one can go on. */
+uint64_t haul_shm_reads_due_ns(const struct haul_shm *shm);
+/* Returns whether it did anything. */
+bool haul_shm_reads_progress(struct haul_shm *shm);
+void haul_shm_reads_free(struct haul_shm *shm);
+
+/* ---- copy.c: bytes of another process, or of a window, by several threads ---------------------
+ */
+
+/* threads: 1 or more, the caller's included. Errors: HAUL_SYSTEM, HAUL_NO_MEMORY. */
+int haul_shm_copier_create(unsigned threads, struct haul_shm_copier **copier);
+void haul_shm_copier_destroy(struct haul_shm_copier *copier);
+void haul_shm_copy(struct haul_shm_copier *copier, char *to, const char *from, size_t bytes);
+/* Out of a peer's process. Errors: HAUL_PEER_LOST (it is another process now), HAUL_UNSUPPORTED (it
+ * is not permitted), HAUL_PROTOCOL (there is no such memory). */
+int haul_shm_copy_process(struct haul_shm_copier *copier, char *to,
+                          const struct haul_shm_peer *peer, uint64_t address, size_t bytes);
+
+#endif

@@ -1,0 +1,278 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * The memory of peers, mapped: their slabs come as files on our socket to them.
+ *
+ * A file is mapped when nothing can happen to us by it: it cannot shrink, no page of it can be
+ * taken away again (no holes can be punched into a sealed file), and all its pages exist, so that
+ * no look at it ends in SIGBUS or takes memory. What can still happen is that the peer changes the
+ * bytes while we look.
+ *
+ * A window stays while somebody looks through it, whatever becomes of the peer. Our socket stays
+ * open as long: by its end the peer knows that we look at nothing any more. */
+#include "shm.h"
+#include "talk.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum {
+    WINDOWS_MAX = 16384, /* of one peer: a process may have some 65,000 mappings */
+    ALIGNMENT = 64,      /* of haul's blocks */
+};
+
+#ifndef MADV_POPULATE_READ
+#define MADV_POPULATE_READ 22 /* Linux 5.14 */
+#endif
+
+/* ---- Windows -------------------------------------------------------------------------------- */
+
+/* Of the first window whose id is not lower. */
+static size_t place_of(const struct haul_shm_peer *peer, uint64_t slab)
+{
+    size_t low = 0, high = peer->window_count;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (peer->windows[middle]->slab < slab)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+static struct haul_shm_window *find_window(const struct haul_shm_peer *peer, uint64_t slab)
+{
+    size_t at = place_of(peer, slab);
+    bool found = at < peer->window_count && peer->windows[at]->slab == slab;
+    return found ? peer->windows[at] : NULL;
+}
+
+static void close_window(struct haul_shm_window *window)
+{
+    struct haul_shm_peer *peer = window->peer;
+    size_t at = place_of(peer, window->slab);
+    peer->window_count--;
+    memmove(peer->windows + at, peer->windows + at + 1,
+            (peer->window_count - at) * sizeof(struct haul_shm_window *));
+    munmap((void *)(uintptr_t)window->base, window->bytes);
+    free(window);
+}
+
+/* (These return NULL, or what is wrong.) */
+
+/* Whether its pages can never go away. */
+static const char *check_file(int file, uint64_t bytes)
+{
+    const int wanted = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_FUTURE_WRITE | F_SEAL_SEAL;
+    struct stat status;
+    int seals = fcntl(file, F_GET_SEALS);
+    if (seals < 0 || (seals & wanted) != wanted)
+        return "a memory file that is not sealed";
+    if (bytes == 0 || fstat(file, &status) || (uint64_t)status.st_size != bytes)
+        return "a memory file of another size than it says";
+    /* (Files of huge pages do not tell of holes; blocks may also be behind a file's end.) */
+    if ((uint64_t)status.st_blocks * 512 < bytes || (uint64_t)lseek(file, 0, SEEK_HOLE) != bytes)
+        return "a memory file with holes";
+    return NULL;
+}
+
+static const char *const no_memory = "a slab for which there is no memory here";
+
+static const char *keep_window(struct haul_shm_peer *peer, const struct haul_shm_window *window)
+{
+    if (peer->window_count == peer->window_capacity) {
+        size_t capacity = peer->window_capacity * 2 + 8;
+        struct haul_shm_window **windows =
+            realloc(peer->windows, capacity * sizeof(struct haul_shm_window *));
+        if (!windows)
+            return no_memory;
+        peer->windows = windows;
+        peer->window_capacity = capacity;
+    }
+    struct haul_shm_window *made = malloc(sizeof *made);
+    if (!made)
+        return no_memory;
+    *made = *window;
+    peer->windows[peer->window_count++] = made;
+    peer->last_slab = window->slab;
+    return NULL;
+}
+
+static const char *open_window(struct haul_shm_peer *peer, const struct haul_shm_talk *talk,
+                               int file)
+{
+    if (file < 0 || talk->slab <= peer->last_slab || peer->window_count == WINDOWS_MAX)
+        return "a slab that cannot be one";
+    const char *wrong = check_file(file, talk->bytes);
+    if (wrong)
+        return wrong;
+    void *base = mmap(NULL, talk->bytes, PROT_READ, MAP_SHARED, file, 0);
+    if (base == MAP_FAILED)
+        return no_memory;
+    const struct haul_shm_window window = {
+        .peer = peer, .slab = talk->slab, .base = base, .bytes = talk->bytes};
+    wrong = keep_window(peer, &window);
+    if (wrong)
+        munmap(base, talk->bytes);
+    return wrong;
+}
+
+static const char *take_talk(struct haul_shm_peer *peer, const struct haul_shm_talk *talk, int file)
+{
+    if (talk->type == HAUL_SHM_TALK_SLAB)
+        return open_window(peer, talk, file);
+    struct haul_shm_window *window = find_window(peer, talk->slab);
+    if (talk->type != HAUL_SHM_TALK_GONE || !window)
+        return "a record that has no place here";
+    window->gone = true;
+    if (window->views == 0)
+        close_window(window);
+    return NULL;
+}
+
+/* ---- The connection ------------------------------------------------------------------------- */
+
+/* The peer's end of it is gone, or breaks the rules. */
+static void hang_up(struct haul_shm_peer *peer)
+{
+    if (peer->source < 0)
+        return;
+    haul_shm_host->unwatch(peer->source_watch);
+    close(peer->source);
+    peer->source = -1;
+}
+
+void haul_shm_view_receive(struct haul_shm_peer *peer)
+{
+    const char *wrong = NULL;
+    struct haul_shm_talk talk;
+    int err = 0, file;
+    while (!err && !wrong && peer->source >= 0) {
+        err = haul_shm_talk_receive(peer->source, &talk, &file);
+        wrong = !err ? take_talk(peer, &talk, file) : err == EPROTO ? "what is no record" : NULL;
+        if (file >= 0)
+            close(file);
+    }
+    if (wrong)
+        haul_shm_host->log(HAUL_LOG_WARNING, "shm: process %d sent %s: its memory is not used",
+                           (int)peer->pid, wrong);
+    if (wrong || (err && err != EAGAIN))
+        hang_up(peer);
+}
+
+static void source_ready(void *arg, uint32_t events)
+{
+    (void)events;
+    haul_shm_view_receive(arg);
+}
+
+void haul_shm_view_end(struct haul_shm_peer *peer)
+{
+    for (size_t i = peer->window_count; i-- > 0;)
+        if (peer->windows[i]->views == 0)
+            close_window(peer->windows[i]);
+    if (peer->views == 0)
+        hang_up(peer);
+}
+
+static int refuse(int socket, const char *what, const char *why)
+{
+    int err = haul_shm_host->fail(HAUL_UNSUPPORTED, "%s: %s", what, why);
+    if (socket >= 0)
+        close(socket);
+    return err;
+}
+
+int haul_shm_view_connect(struct haul_shm_peer *peer, const char name[HAUL_SHM_NAME_BYTES],
+                          uint32_t pid, uint32_t uid, const uint8_t ticket[HAUL_SHM_TICKET_BYTES],
+                          bool copies)
+{
+    struct sockaddr_un address;
+    struct ucred credentials;
+    socklen_t size = sizeof credentials;
+    struct haul_shm_talk talk = {.type = HAUL_SHM_TALK_TICKET, .copies = copies};
+    if (peer->source >= 0)
+        return refuse(-1, "its Unix socket", "it is connected already");
+    int socket_fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    socklen_t length = haul_shm_talk_address(&address, name);
+    if (socket_fd < 0 || connect(socket_fd, (struct sockaddr *)&address, length))
+        return refuse(socket_fd, "its Unix socket cannot be reached", strerror(errno));
+    if (getsockopt(socket_fd, SOL_SOCKET, SO_PEERCRED, &credentials, &size) ||
+        credentials.pid != (pid_t)pid || credentials.uid != uid)
+        return refuse(socket_fd, "its Unix socket", "it belongs to another process");
+    memcpy(talk.ticket, ticket, sizeof talk.ticket);
+    int err = haul_shm_talk_send(socket_fd, &talk, -1);
+    if (err)
+        return refuse(socket_fd, "its Unix socket takes no ticket", strerror(err));
+    if (haul_shm_host->watch(peer->shm->engine, socket_fd, EPOLLIN, source_ready, peer,
+                             &peer->source_watch)) {
+        close(socket_fd);
+        return HAUL_SYSTEM;
+    }
+    peer->source = socket_fd;
+    return 0;
+}
+
+/* ---- Views ---------------------------------------------------------------------------------- */
+
+/* Its pages in our page table, once: later looks at it do not fault. Whether that can be done;
+ * where it is not known how (EINVAL, before Linux 5.14) they come when they are looked at. */
+static bool populate(struct haul_shm_window *window)
+{
+    if (!window->present)
+        window->present =
+            !madvise((void *)(uintptr_t)window->base, window->bytes, MADV_POPULATE_READ) ||
+            errno == EINVAL;
+    return window->present;
+}
+
+const char *haul_shm_view_find(struct haul_shm_peer *peer, const struct haul_shm_way *way,
+                               struct haul_shm_window **found)
+{
+    struct haul_shm_window *window = find_window(peer, way->slab);
+    if (!window && peer->source >= 0) {
+        haul_shm_view_receive(peer);
+        window = find_window(peer, way->slab);
+    }
+    if (!window || window->gone || way->offset > window->bytes ||
+        way->bytes > window->bytes - way->offset || !populate(window))
+        return NULL;
+    *found = window;
+    return window->base + way->offset;
+}
+
+int haul_shm_map(void *handle, const uint8_t *way_bytes, size_t way_count, size_t bytes,
+                 const void **data, void **mapping)
+{
+    struct haul_shm_peer *peer = handle;
+    struct haul_shm_window *window;
+    struct haul_shm_way way;
+    if (haul_shm_way_parse(way_bytes, way_count, &way))
+        return HAUL_PROTOCOL;
+    const char *at = NULL;
+    if (way.slab && way.bytes >= bytes && way.offset % ALIGNMENT == 0)
+        at = haul_shm_view_find(peer, &way, &window);
+    if (!at)
+        return haul_shm_host->fail(HAUL_UNSUPPORTED, "this array is in no slab that is known");
+    window->views++;
+    peer->views++;
+    *data = at;
+    *mapping = window;
+    return 0;
+}
+
+void haul_shm_unmap(void *mapping)
+{
+    struct haul_shm_window *window = mapping;
+    struct haul_shm_peer *peer = window->peer;
+    window->views--;
+    peer->views--;
+    if (window->views == 0 && window->gone)
+        close_window(window);
+    haul_shm_peer_settle(peer);
+}

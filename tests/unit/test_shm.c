@@ -1,0 +1,610 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * The provider `shm` and what a peer may do to it: a real instance, and a Unix socket of this test
+ * that offers it files, good and bad. */
+#include <haul/provider.h>
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+haul_provider_entry_fn haul_shm_entry;
+
+/* ---- A host ---------------------------------------------------------------------------------- */
+
+enum { WATCHES = 64, NOT_DONE = 1, BLOB_PID = 4, BLOB_NAME = 92, NAME_BYTES = 32 };
+
+struct haul_watch {
+    int fd;
+    void (*ready)(void *arg, uint32_t events);
+    void *arg;
+};
+
+struct haul_engine {
+    const char *shm, *threads;
+    struct haul_watch watches[WATCHES];
+};
+
+struct haul_link {
+    int unused;
+};
+
+static uint64_t clock_ns = 1000000000;
+static char detail[512], logged[512];
+
+static int host_fail(int err, const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(detail, sizeof detail, format, arguments);
+    va_end(arguments);
+    return err;
+}
+
+static void host_log(enum haul_log_level level, const char *format, ...)
+{
+    va_list arguments;
+    (void)level;
+    va_start(arguments, format);
+    vsnprintf(logged, sizeof logged, format, arguments);
+    va_end(arguments);
+}
+
+static uint64_t host_now_ns(void)
+{
+    return clock_ns;
+}
+
+static void host_wake(struct haul_engine *engine)
+{
+    (void)engine;
+}
+
+static const char *host_setting(struct haul_engine *engine, const char *name)
+{
+    return strcmp(name, "shm") ? engine->threads : engine->shm;
+}
+
+static int host_watch(struct haul_engine *engine, int fd, uint32_t events,
+                      void (*ready)(void *arg, uint32_t events), void *arg,
+                      struct haul_watch **watch)
+{
+    struct haul_watch *free_one = engine->watches;
+    (void)events;
+    while (free_one->ready)
+        free_one++;
+    *free_one = (struct haul_watch){fd, ready, arg};
+    *watch = free_one;
+    return 0;
+}
+
+static void host_unwatch(struct haul_watch *watch)
+{
+    *watch = (struct haul_watch){0};
+}
+
+static void host_read_done(void *cookie, int err)
+{
+    int *result = cookie;
+    assert_int_equal(*result, NOT_DONE);
+    *result = err;
+}
+
+static const struct haul_host host = {
+    .abi = HAUL_PROVIDER_ABI,
+    .size = sizeof(struct haul_host),
+    .log = host_log,
+    .fail = host_fail,
+    .now_ns = host_now_ns,
+    .wake = host_wake,
+    .setting = host_setting,
+    .watch = host_watch,
+    .unwatch = host_unwatch,
+    .read_done = host_read_done,
+};
+
+static const struct haul_rma_ops *ops;
+
+static void settle(struct haul_engine *engine, void *rma)
+{
+    bool did = true;
+    while (did) {
+        did = ops->progress(rma);
+        for (struct haul_watch *watch = engine->watches; watch < engine->watches + WATCHES;
+             watch++) {
+            struct pollfd look = {watch->fd, POLLIN, 0};
+            if (!watch->ready || poll(&look, 1, 0) != 1)
+                continue;
+            watch->ready(watch->arg, POLLIN);
+            did = true;
+        }
+    }
+}
+
+/* ---- The stage: an instance, and an attacker that it attaches to ----------------------------- */
+
+struct stage {
+    struct haul_engine engine, other_engine;
+    struct haul_link link, other_link;
+    void *rma, *other, *peer;
+    uint8_t blob[HAUL_RMA_ADDRESS_MAX];
+    size_t blob_bytes;
+    int listener, attacker;
+    int files_before;
+};
+
+/* What the provider sends and takes: type, copies, slab, bytes, ticket. */
+struct record {
+    uint32_t type, copies;
+    uint64_t slab, bytes;
+    uint8_t ticket[16];
+};
+enum { TICKET = 1, SLAB = 2, GONE = 3 };
+
+static int count_files(void)
+{
+    DIR *folder = opendir("/proc/self/fd");
+    int count = 0;
+    while (readdir(folder))
+        count++;
+    closedir(folder);
+    return count;
+}
+
+static int listen_as_attacker(char name[NAME_BYTES])
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    memcpy(address.sun_path + 1, "haul-", 5);
+    snprintf(name, NAME_BYTES, "test-of-attackers-%d", (int)getpid());
+    memset(name + strlen(name), '-', NAME_BYTES - strlen(name));
+    memcpy(address.sun_path + 6, name, NAME_BYTES);
+    int listener = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+    socklen_t size = offsetof(struct sockaddr_un, sun_path) + 6 + NAME_BYTES;
+    assert_int_equal(bind(listener, (struct sockaddr *)&address, size), 0);
+    assert_int_equal(listen(listener, 8), 0);
+    return listener;
+}
+
+/* Two instances, and a blob of the second that leads to the attacker. */
+static void set_up(struct stage *stage)
+{
+    char name[NAME_BYTES];
+    *stage = (struct stage){.engine = {.shm = "on", .threads = "1"},
+                            .other_engine = {.shm = "on", .threads = "1"},
+                            .attacker = -1};
+    ops = haul_shm_entry(&host)->rma;
+    detail[0] = logged[0] = '\0';
+    stage->files_before = count_files();
+    assert_int_equal(ops->open(&stage->engine, "", &stage->rma), 0);
+    assert_int_equal(ops->open(&stage->other_engine, "", &stage->other), 0);
+    stage->listener = listen_as_attacker(name);
+    stage->blob_bytes = sizeof stage->blob;
+    assert_int_equal(
+        ops->address(stage->other, &stage->other_link, stage->blob, &stage->blob_bytes), 0);
+    memcpy(stage->blob + BLOB_NAME, name, NAME_BYTES);
+}
+
+static void attach(struct stage *stage)
+{
+    struct record ticket;
+    assert_int_equal(
+        ops->attach(stage->rma, stage->blob, stage->blob_bytes, &stage->link, &stage->peer), 0);
+    stage->attacker = accept4(stage->listener, NULL, NULL, SOCK_CLOEXEC);
+    assert_true(stage->attacker >= 0);
+    assert_int_equal(recv(stage->attacker, &ticket, sizeof ticket, 0), sizeof ticket);
+    assert_int_equal(ticket.type, TICKET);
+    assert_int_equal(ticket.copies, 1);
+}
+
+static void tear_down(struct stage *stage)
+{
+    ops->lost(stage->rma, &stage->link);
+    ops->lost(stage->other, &stage->other_link);
+    if (stage->peer)
+        ops->detach(stage->peer);
+    ops->close(stage->rma);
+    ops->close(stage->other);
+    close(stage->listener);
+    if (stage->attacker >= 0)
+        close(stage->attacker);
+    assert_int_equal(count_files(), stage->files_before);
+}
+
+static void assert_refused(struct stage *stage, const char *why)
+{
+    assert_int_equal(
+        ops->attach(stage->rma, stage->blob, stage->blob_bytes, &stage->link, &stage->peer),
+        HAUL_UNSUPPORTED);
+    if (!strstr(detail, why))
+        fail_msg("\"%s\" does not say \"%s\"", detail, why);
+}
+
+enum { BYTES = 2 << 20 };
+
+enum kind { GOOD, UNSEALED, PARTLY_SEALED, SPARSE, PUNCHED, BEHIND_ITS_END };
+
+static int make_file(enum kind kind, size_t bytes)
+{
+    int file = memfd_create("test", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    int seals = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_FUTURE_WRITE | F_SEAL_SEAL;
+    assert_int_equal(ftruncate(file, (off_t)bytes), 0);
+    for (size_t at = 0; kind != SPARSE && kind != BEHIND_ITS_END && at < bytes; at += 4096)
+        assert_int_equal(pwrite(file, "", 1, (off_t)at), 1);
+    if (kind == BEHIND_ITS_END) /* as many blocks as bytes, and none of them in the file */
+        assert_int_equal(fallocate(file, FALLOC_FL_KEEP_SIZE, (off_t)bytes, (off_t)bytes), 0);
+    if (kind == PUNCHED)
+        assert_int_equal(fallocate(file, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 4096, 4096),
+                         0);
+    if (kind == GOOD)
+        assert_int_equal(pwrite(file, "bytes", 5, 64), 5);
+    if (kind == PARTLY_SEALED)
+        seals = F_SEAL_SHRINK | F_SEAL_GROW;
+    if (kind != UNSEALED)
+        assert_int_equal(fcntl(file, F_ADD_SEALS, seals), 0);
+    return file;
+}
+
+/* Sends a record with files, and lets the instance take it. */
+static void send_record(struct stage *stage, const void *record, size_t bytes, const int *files,
+                        size_t count)
+{
+    char control[CMSG_SPACE(4 * sizeof(int))] = {0};
+    struct iovec part = {(void *)(uintptr_t)record, bytes};
+    struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1};
+    if (count > 0) {
+        message.msg_control = control;
+        message.msg_controllen = CMSG_SPACE(count * sizeof(int));
+        struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+        *header = (struct cmsghdr){CMSG_LEN(count * sizeof(int)), SOL_SOCKET, SCM_RIGHTS};
+        memcpy(CMSG_DATA(header), files, count * sizeof(int));
+    }
+    assert_int_equal(sendmsg(stage->attacker, &message, MSG_NOSIGNAL), (ssize_t)bytes);
+    settle(&stage->engine, stage->rma);
+}
+
+static void send_slab(struct stage *stage, uint64_t slab, uint64_t bytes, int file)
+{
+    const struct record record = {.type = SLAB, .slab = slab, .bytes = bytes};
+    send_record(stage, &record, sizeof record, &file, file >= 0);
+    if (file >= 0)
+        close(file);
+}
+
+static void put_way(uint8_t way[24], uint64_t slab, uint64_t offset, uint64_t bytes)
+{
+    haul_put_u64(way, slab);
+    haul_put_u64(way + 8, offset);
+    haul_put_u64(way + 16, bytes);
+}
+
+static int map(struct stage *stage, uint64_t slab, uint64_t offset, size_t bytes, const void **data,
+               void **mapping)
+{
+    uint8_t way[24];
+    put_way(way, slab, offset, bytes);
+    return ops->map(stage->peer, way, sizeof way, bytes, data, mapping);
+}
+
+static bool may_look(struct stage *stage, uint64_t slab, uint64_t offset, size_t bytes)
+{
+    const void *data;
+    void *mapping;
+    if (map(stage, slab, offset, bytes, &data, &mapping))
+        return false;
+    ops->unmap(mapping);
+    return true;
+}
+
+/* ---- Files ----------------------------------------------------------------------------------- */
+
+static void a_good_file_is_looked_at(void **state)
+{
+    (void)state;
+    struct stage stage;
+    const void *data;
+    void *mapping;
+    set_up(&stage);
+    attach(&stage);
+    send_slab(&stage, 5, BYTES, make_file(GOOD, BYTES));
+    assert_int_equal(map(&stage, 5, 64, 5, &data, &mapping), 0);
+    assert_memory_equal(data, "bytes", 5);
+    assert_true(may_look(&stage, 5, BYTES - 64, 64));
+    /* Its end, and the peer's: the view stays. */
+    const struct record gone = {.type = GONE, .slab = 5};
+    send_record(&stage, &gone, sizeof gone, NULL, 0);
+    assert_false(may_look(&stage, 5, 64, 5));
+    close(stage.attacker);
+    stage.attacker = -1;
+    settle(&stage.engine, stage.rma);
+    ops->lost(stage.rma, &stage.link);
+    ops->detach(stage.peer);
+    stage.peer = NULL;
+    assert_memory_equal(data, "bytes", 5);
+    ops->unmap(mapping);
+    tear_down(&stage);
+}
+
+static void ways_out_of_a_slab_are_refused(void **state)
+{
+    (void)state;
+    static const uint64_t out[][2] = {
+        {BYTES, 1},
+        {BYTES - 64, 65},
+        {1, 64}, /* (not aligned) */
+        {UINT64_MAX - 63, 64},
+        {0, BYTES + 1},
+        {BYTES + 64, 0},
+    };
+    struct stage stage;
+    set_up(&stage);
+    attach(&stage);
+    send_slab(&stage, 5, BYTES, make_file(GOOD, BYTES));
+    for (size_t i = 0; i < sizeof out / sizeof *out; i++)
+        assert_false(may_look(&stage, 5, out[i][0], (size_t)out[i][1]));
+    assert_false(may_look(&stage, 4, 0, 64));
+    assert_false(may_look(&stage, 0, 0, 64));
+    assert_true(may_look(&stage, 5, 0, BYTES));
+    tear_down(&stage);
+}
+
+/* Each ends the connection, with a sentence, and leaves no file open (tear_down() counts). */
+static void assert_not_used(uint64_t slab, uint64_t bytes, int file, const char *why)
+{
+    struct stage stage;
+    set_up(&stage);
+    stage.files_before -= file >= 0;
+    attach(&stage);
+    send_slab(&stage, slab, bytes, file);
+    if (!strstr(logged, why))
+        fail_msg("\"%s\" does not say \"%s\"", logged, why);
+    assert_false(may_look(&stage, slab, 0, 64));
+    char byte;
+    assert_int_equal(recv(stage.attacker, &byte, 1, 0), 0);
+    tear_down(&stage);
+}
+
+static void bad_files_are_not_mapped(void **state)
+{
+    (void)state;
+    int before = count_files();
+    assert_not_used(5, BYTES, make_file(UNSEALED, BYTES), "not sealed");
+    assert_not_used(5, BYTES, make_file(PARTLY_SEALED, BYTES), "not sealed");
+    assert_not_used(5, BYTES, make_file(SPARSE, BYTES), "with holes");
+    assert_not_used(5, BYTES, make_file(PUNCHED, BYTES), "with holes");
+    assert_not_used(5, BYTES, make_file(BEHIND_ITS_END, BYTES), "with holes");
+    assert_not_used(5, 2 * (uint64_t)BYTES, make_file(GOOD, BYTES), "another size");
+    assert_not_used(5, 4096, make_file(GOOD, BYTES), "another size");
+    assert_not_used(5, 0, make_file(GOOD, BYTES), "another size");
+    assert_not_used(5, BYTES, open("/dev/zero", O_RDONLY | O_CLOEXEC), "not sealed");
+    assert_not_used(5, BYTES, -1, "cannot be one");
+    assert_not_used(0, BYTES, make_file(GOOD, BYTES), "cannot be one");
+    assert_int_equal(count_files(), before);
+}
+
+static void records_out_of_place_end_the_connection(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 5; i++) {
+        struct stage stage;
+        struct record record = {.type = SLAB, .slab = 5, .bytes = BYTES};
+        int files[] = {make_file(GOOD, BYTES), make_file(GOOD, BYTES)};
+        size_t bytes = sizeof record, count = i == 0 ? 2 : 0;
+        set_up(&stage);
+        stage.files_before -= 2;
+        attach(&stage);
+        send_slab(&stage, 4, BYTES, make_file(GOOD, BYTES));
+        if (i == 1)
+            bytes = 7;
+        if (i == 2)
+            record.type = GONE; /* of a slab that never was */
+        if (i == 3)
+            record.type = 77;
+        if (i == 4) {
+            record.slab = 4; /* again */
+            count = 1;
+        }
+        assert_true(may_look(&stage, 4, 0, 64));
+        assert_string_equal(logged, "");
+        send_record(&stage, &record, bytes, files, count);
+        assert_non_null(strstr(logged, "its memory is not used"));
+        close(files[0]);
+        close(files[1]);
+        tear_down(&stage);
+    }
+}
+
+/* ---- The handshake --------------------------------------------------------------------------- */
+
+static void strange_places_are_refused(void **state)
+{
+    (void)state;
+    static const struct {
+        size_t at;
+        const char *why;
+    } cases[] = {{0, "another version"},         {8, "as another user"},
+                 {12, "on another host"},        {28, "another PID namespace"},
+                 {36, "another user namespace"}, {44, "another network namespace"},
+                 {BLOB_PID, "another process"},  {BLOB_NAME, "cannot be reached"}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct stage stage;
+        set_up(&stage);
+        stage.blob[cases[i].at] ^= 1;
+        assert_refused(&stage, cases[i].why);
+        tear_down(&stage);
+    }
+}
+
+/* The number of our own process, and not its cookie: as if the number had been given anew. */
+static void another_process_is_not_read(void **state)
+{
+    (void)state;
+    struct stage stage;
+    struct record ticket;
+    char from[64] = "secret", to[64] = "";
+    uint8_t way[24];
+    int result = NOT_DONE;
+    set_up(&stage);
+    stage.blob[60] ^= 1;
+    assert_int_equal(ops->attach(stage.rma, stage.blob, stage.blob_bytes, &stage.link, &stage.peer),
+                     0);
+    stage.attacker = accept4(stage.listener, NULL, NULL, SOCK_CLOEXEC);
+    assert_int_equal(recv(stage.attacker, &ticket, sizeof ticket, 0), sizeof ticket);
+    assert_int_equal(ticket.copies, 0);
+    put_way(way, 0, (uintptr_t)from, sizeof from);
+    assert_int_equal(ops->read(stage.peer, way, sizeof way, 0, to, NULL, sizeof from, &result), 0);
+    settle(&stage.engine, stage.rma);
+    assert_int_equal(result, NOT_DONE); /* that it has ended may be on its way */
+    clock_ns += 1000000000;
+    settle(&stage.engine, stage.rma);
+    assert_int_equal(result, HAUL_PEER_LOST);
+    tear_down(&stage);
+}
+
+static void who_has_no_ticket_gets_no_file(void **state)
+{
+    (void)state;
+    struct stage stage;
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    struct record record = {.type = TICKET, .copies = 1};
+    uint8_t blob[HAUL_RMA_ADDRESS_MAX];
+    size_t blob_bytes = sizeof blob;
+    void *region;
+    set_up(&stage);
+    int file = make_file(GOOD, BYTES);
+    void *memory = mmap(NULL, BYTES, PROT_READ, MAP_SHARED, file, 0);
+    assert_int_equal(ops->reg(stage.rma, memory, BYTES, HAUL_RMA_OFFER, file, &region), 0);
+    assert_int_equal(ops->address(stage.rma, &stage.link, blob, &blob_bytes), 0);
+    memcpy(address.sun_path + 1, "haul-", 5);
+    memcpy(address.sun_path + 6, blob + BLOB_NAME, NAME_BYTES);
+    socklen_t size = offsetof(struct sockaddr_un, sun_path) + 6 + NAME_BYTES;
+    for (int i = 0; i < 3; i++) { /* a wrong ticket, the right one, the right one again */
+        int viewer = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+        assert_int_equal(connect(viewer, (struct sockaddr *)&address, size), 0);
+        if (i > 0)
+            memcpy(record.ticket, blob + 76, sizeof record.ticket);
+        assert_int_equal(send(viewer, &record, sizeof record, 0), sizeof record);
+        settle(&stage.engine, stage.rma);
+        struct record got = {0};
+        ssize_t bytes = recv(viewer, &got, sizeof got, MSG_DONTWAIT);
+        assert_int_equal(bytes, i == 1 ? (ssize_t)sizeof got : 0);
+        assert_int_equal(got.type, i == 1 ? SLAB : 0);
+        if (i == 1)
+            assert_int_equal(shutdown(viewer, SHUT_WR), 0); /* it has left: the ticket is used up */
+        settle(&stage.engine, stage.rma);
+        close(viewer);
+    }
+    ops->dereg(region);
+    munmap(memory, BYTES);
+    close(file);
+    tear_down(&stage);
+}
+
+/* ---- Reads ----------------------------------------------------------------------------------- */
+
+static void copies_of_any_size_by_any_threads(void **state)
+{
+    (void)state;
+    static const char *const threads[] = {"1", "2", "3", "5"};
+    static const size_t sizes[] = {1, 4097, 1 << 20, (4 << 20) + 63, (9 << 20) + 1};
+    for (size_t t = 0; t < 4; t++) {
+        struct stage stage;
+        set_up(&stage);
+        ops->close(stage.rma);
+        stage.engine = (struct haul_engine){.shm = "on", .threads = threads[t]};
+        assert_int_equal(ops->open(&stage.engine, "", &stage.rma), 0);
+        attach(&stage);
+        for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++) {
+            uint8_t *from = malloc(sizes[s]), *to = calloc(1, sizes[s] + 1), way[24];
+            int result = NOT_DONE;
+            for (size_t i = 0; i < sizes[s]; i++)
+                from[i] = (uint8_t)(i * 7 + i / 4096);
+            put_way(way, 0, (uintptr_t)from, sizes[s]);
+            assert_int_equal(ops->read(stage.peer, way, sizeof way, 0, to, NULL, sizes[s], &result),
+                             0);
+            settle(&stage.engine, stage.rma);
+            assert_int_equal(result, 0);
+            assert_memory_equal(from, to, sizes[s]);
+            assert_int_equal(to[sizes[s]], 0);
+            free(from);
+            free(to);
+        }
+        tear_down(&stage);
+    }
+}
+
+static void memory_that_is_not_there(void **state)
+{
+    (void)state;
+    struct stage stage;
+    char to[64];
+    uint8_t way[24];
+    int result = NOT_DONE;
+    set_up(&stage);
+    attach(&stage);
+    put_way(way, 0, 4096, sizeof to);
+    assert_int_equal(ops->read(stage.peer, way, sizeof way, 0, to, NULL, sizeof to, &result), 0);
+    settle(&stage.engine, stage.rma);
+    ops->fence(stage.peer); /* the news that it was waiting for */
+    settle(&stage.engine, stage.rma);
+    assert_int_equal(result, HAUL_CANCELLED);
+    result = NOT_DONE;
+    assert_int_equal(ops->read(stage.peer, way, sizeof way, 0, to, NULL, sizeof to, &result), 0);
+    settle(&stage.engine, stage.rma);
+    clock_ns += 1000000000;
+    settle(&stage.engine, stage.rma);
+    assert_int_equal(result, HAUL_PROTOCOL);
+    assert_int_equal(ops->read(stage.peer, way, sizeof way, 1, to, NULL, sizeof to, &result),
+                     HAUL_PROTOCOL);
+    assert_int_equal(ops->read(stage.peer, way, 23, 0, to, NULL, 1, &result), HAUL_PROTOCOL);
+    tear_down(&stage);
+}
+
+static void settings_are_checked(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *shm, *threads, *why;
+        int err;
+    } cases[] = {{"off", "1", "HAUL_SHM is off", HAUL_UNSUPPORTED},
+                 {"maybe", "1", "on or off", HAUL_CONFIG},
+                 {"on", "0", "1 to 64", HAUL_CONFIG},
+                 {"on", "65", "1 to 64", HAUL_CONFIG},
+                 {"on", "2x", "1 to 64", HAUL_CONFIG},
+                 {"on", "", "1 to 64", HAUL_CONFIG}};
+    ops = haul_shm_entry(&host)->rma;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct haul_engine engine = {.shm = cases[i].shm, .threads = cases[i].threads};
+        void *rma;
+        assert_int_equal(ops->open(&engine, "", &rma), cases[i].err);
+        assert_non_null(strstr(detail, cases[i].why));
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_good_file_is_looked_at),
+        cmocka_unit_test(ways_out_of_a_slab_are_refused),
+        cmocka_unit_test(bad_files_are_not_mapped),
+        cmocka_unit_test(records_out_of_place_end_the_connection),
+        cmocka_unit_test(strange_places_are_refused),
+        cmocka_unit_test(another_process_is_not_read),
+        cmocka_unit_test(who_has_no_ticket_gets_no_file),
+        cmocka_unit_test(copies_of_any_size_by_any_threads),
+        cmocka_unit_test(memory_that_is_not_there),
+        cmocka_unit_test(settings_are_checked),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
