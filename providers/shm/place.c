@@ -33,7 +33,7 @@ static int read_boot_id(uint8_t boot[16])
         if (text[i] == '-')
             continue;
         unsigned digit = (unsigned)(text[i] <= '9' ? text[i] - '0' : text[i] - 'a' + 10);
-        boot[digits / 2] = (uint8_t)(boot[digits / 2] << 4 | digit);
+        boot[digits / 2] = (uint8_t)((unsigned)boot[digits / 2] << 4 | digit);
         digits++;
     }
     return 0;

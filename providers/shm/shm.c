@@ -87,7 +87,7 @@ static void close_shm(void *rma)
 static int open_shm(struct haul_engine *engine, const char *kind, void **rma)
 {
     (void)kind;
-    unsigned threads;
+    unsigned threads = 1;
     int err = check_allowed(engine);
     if (!err)
         err = read_threads(engine, &threads);
