@@ -40,8 +40,10 @@ static void describe_rma(struct haul_link *link, struct haul_transport *transpor
     struct haul_block *block = link->lease;
     struct haul_wire_rma *rma = &hello->rma[hello->rma_count];
     size_t address_bytes = sizeof rma->address, probe_bytes = sizeof rma->probe;
-    void *region = haul_slab_regions(block->slab)[transport->slot];
-    const char *why = region ? NULL : transport->unregistered;
+    void *region = block ? haul_slab_regions(block->slab)[transport->slot] : NULL;
+    const char *why = NULL;
+    if (!region)
+        why = block ? transport->unregistered : "there is no memory for what proves it";
     if (region && (ops->address(transport->rma, link, rma->address, &address_bytes) ||
                    ops->offer(region, block->data, sizeof link->nonce, rma->probe, &probe_bytes)))
         why = haul_error_detail();
@@ -63,18 +65,16 @@ static bool has_rma(const struct haul_engine *engine)
     return false;
 }
 
-/* Puts the nonce of this connection where its peer can read it. */
+/* Puts the nonce of this connection where its peer can read it. Without memory for it there is
+ * none, and so no path by rma. */
 static int begin_lease(struct haul_link *link)
 {
     if (getrandom(&link->nonce, sizeof link->nonce, 0) != sizeof link->nonce)
         return haul_fail(HAUL_SYSTEM, "getrandom: %s", strerror(errno));
-    if (!has_rma(link->engine))
-        return 0;
-    int err =
-        haul_pool_alloc(link->engine->offers, sizeof link->nonce, HAUL_POOL_RESERVED, &link->lease);
-    if (!err)
+    if (has_rma(link->engine) && !haul_pool_alloc(link->engine->offers, sizeof link->nonce,
+                                                  HAUL_POOL_RESERVED, &link->lease))
         memcpy(link->lease->data, &link->nonce, sizeof link->nonce);
-    return err;
+    return 0;
 }
 
 void haul_handshake_end_lease(struct haul_link *link)

@@ -9,8 +9,8 @@
 
 #include <stdlib.h>
 
-/* Memory that is not the pool's is worth a registration from here on; smaller arrays go by the
- * channel. */
+/* Memory that is not the pool's is worth a registration from here on, where one costs; smaller
+ * arrays go by the channel. */
 enum { REGISTER_BYTES = 1 << 20 };
 
 static uint64_t inline_room(const struct haul_op *op, uint64_t total)
@@ -85,7 +85,8 @@ static bool peer_reads_all(const struct haul_link *link)
 static void *find_region(struct haul_op *op, struct haul_manifest_array *item,
                          struct haul_block *block)
 {
-    if (!block && item->array.nbytes < REGISTER_BYTES)
+    bool cheap = op->link->rma->provider->rma->flags & HAUL_RMA_CHEAP_REG;
+    if (!block && !cheap && item->array.nbytes < REGISTER_BYTES)
         return NULL;
     if (!block && peer_reads_all(op->link))
         return register_array(op, &item->array);

@@ -6,7 +6,7 @@ set -euo pipefail
 build_packages=(build-essential cmake ninja-build pkg-config libzmq3-dev libfabric-dev libhwloc-dev
     libjansson-dev libcmocka-dev python3 python3-numpy python3-zmq)
 test_packages=(clang-14 clang-format-14 libclang-rt-14-dev llvm-14 shellcheck git python3-venv
-    python3-dev openmpi-bin libopenmpi-dev
+    python3-dev openmpi-bin libopenmpi-dev ucx-utils libnng-dev
     qemu-system-x86 busybox-static cpio kmod iproute2 rdma-core ibverbs-providers ibverbs-utils rdmacm-utils
     perftest libfabric-bin)
 

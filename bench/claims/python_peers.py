@@ -36,12 +36,12 @@ def run(peer, *arguments, duration, **settings):
     return json.loads(done.stdout)
 
 
-def rates(claim, peers, clients):
+def rates(claim, peers, clients, provider="tcp"):
     """GiB/s of rl-frames by peer, in alternating runs."""
     measured = {peer: [] for peer in peers}
     for _ in range(claim.options.rounds):
         for peer in peers:
             result = run(peer, "--workload", RL_FRAMES, "--clients", str(clients),
-                         duration=claim.options.duration, HAUL_PROVIDER="tcp")
+                         duration=claim.options.duration, HAUL_PROVIDER=provider)
             measured[peer].append(result["gib_per_s"])
     return measured

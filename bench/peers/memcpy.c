@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  * A limit for `haul bench`: memcpy() of the same messages, from one array set per client (pages as
  * a program gets them) into one receive buffer (huge pages where there are any), on as many threads
- * as the server receives with. No transport can deliver faster with one copy. Prints a line of
- * JSON. */
+ * as the server receives with. No transport can deliver faster with one copy. With --read each byte
+ * is read where it is, and nothing copied: what a consumer of arrays does that were brought for
+ * nothing. Prints a line of JSON. */
 #include "../ruler.h"
 
 #include <argp.h>
@@ -15,6 +16,7 @@
 
 struct options {
     unsigned clients, threads;
+    bool read;
     size_t message_bytes;
     uint64_t rows;
     double duration, warmup;
@@ -46,7 +48,11 @@ static void *copy(void *arg)
     const struct options *options = copier->options;
     char *to = map_memory(options->message_bytes, true);
     for (unsigned i = copier->first; atomic_load(&phase) != RULER_OVER; i++) {
-        memcpy(to, copier->sources[i % options->clients], options->message_bytes);
+        const char *source = copier->sources[i % options->clients];
+        if (options->read)
+            ruler_touch(source, options->message_bytes);
+        else
+            memcpy(to, source, options->message_bytes);
         __asm__ volatile("" : : "r"(to) : "memory"); /* the copy has a reader */
         if (atomic_load(&phase) == RULER_MEASURE)
             copier->messages++;
@@ -79,8 +85,10 @@ static void run(const struct options *options)
     sleep_s(options->duration);
     atomic_store(&phase, RULER_OVER);
 
-    struct ruler_result result = {
-        .provider = "memcpy", .mode = "request", .clients = options->clients, .fairness = 1};
+    struct ruler_result result = {.provider = options->read ? "reading" : "memcpy",
+                                  .mode = "request",
+                                  .clients = options->clients,
+                                  .fairness = 1};
     char path[64];
     snprintf(path, sizeof path, "%u thread%s", options->threads, options->threads > 1 ? "s" : "");
     result.path = path;
@@ -104,12 +112,13 @@ static void run(const struct options *options)
 
 /* ---- Arguments ------------------------------------------------------------------------------- */
 
-enum { KEY_ROWS = 256, KEY_WARMUP };
+enum { KEY_ROWS = 256, KEY_READ, KEY_WARMUP };
 
 static const struct argp_option argp_options[] = {
     {"clients", 'n', "N", 0, "array sets to copy from (1)", 0},
     {"arrays", 'a', "BYTES,...", 0, "bytes of each array of a message", 0},
     {"rows", KEY_ROWS, "N", 0, "rows that a message counts for (1)", 0},
+    {"read", KEY_READ, NULL, 0, "read, do not copy", 0},
     {"threads", 't', "N", 0, "threads that copy (1)", 0},
     {"duration", 'd', "S", 0, "seconds measured (1)", 0},
     {"warmup", KEY_WARMUP, "S", 0, "seconds before (0.2)", 0},
@@ -126,6 +135,9 @@ static error_t parse(int key, char *text, struct argp_state *state)
     case 'a':
         for (char *item = strtok(text, ","); item; item = strtok(NULL, ","))
             options->message_bytes += strtoull(item, NULL, 10);
+        break;
+    case KEY_READ:
+        options->read = true;
         break;
     case 't':
         options->threads = (unsigned)strtoul(text, NULL, 10);

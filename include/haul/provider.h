@@ -263,6 +263,8 @@ enum {
     /* Slabs that peers may read are memory files, sealed so that they neither shrink nor lose
      * pages, and that nobody else can write: reg() gets the descriptor. */
     HAUL_RMA_FILES = 1,
+    /* reg() costs next to nothing: small arrays are worth it too. */
+    HAUL_RMA_CHEAP_REG = 2,
 };
 
 struct haul_rma_ops {

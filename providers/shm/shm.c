@@ -136,7 +136,7 @@ static uint64_t deadline_ns(void *rma)
 }
 
 static const struct haul_rma_ops rma_ops = {
-    .flags = HAUL_RMA_FILES,
+    .flags = HAUL_RMA_FILES | HAUL_RMA_CHEAP_REG,
     .open = open_shm,
     .close = close_shm,
     .address = haul_shm_address,

@@ -40,9 +40,10 @@ static const struct argp_option argp_options[] = {
     {"provider", 'p', "P[,P...]", 0, "Measure these providers, in turn (default: tcp)", 1},
     {"peers", KEY_PEERS, "NAME[,NAME...]", OPTION_ARG_OPTIONAL,
      "Measure what others do with the same work, in turn with ours: user_way (Python, pickle, "
-     "tobytes), best_pyzmq (no copy in Python), sockets, memcpy, fabric (libfabric alone, beside "
-     "each ofi:<kind>); none of them: \"none\" (without "
-     "this option: sockets and memcpy, the limits)",
+     "tobytes), best_pyzmq (no copy in Python), sockets, memcpy, reading (each byte once, where it "
+     "is), vm_readv (copies out of the clients' processes), zmq_ipc, nng_ipc (one client), fabric "
+     "(libfabric alone, beside each ofi:<kind>); none of them: \"none\" (without this option: "
+     "sockets and memcpy, the limits)",
      1},
     {"clients", 'n', "N", 0, "Client processes (default: 32; --mode latency has 1)", 2},
     {"connections", KEY_CONNECTIONS, "N", 0, "Peers of each client process (default: 1)", 2},
@@ -141,7 +142,10 @@ static void check_peers(struct argp_state *state, const struct bench_options *op
     char *list = strdup(options->peers), *rest = NULL;
     for (char *name = strtok_r(list, ",", &rest); name; name = strtok_r(NULL, ",", &rest))
         if (bench_peer_variants(options, name) == 0)
-            argp_error(state, "--peers knows %s, fabric and none; not \"%s\"", all_peers, name);
+            argp_error(state,
+                       "--peers knows %s, reading, vm_readv, zmq_ipc, nng_ipc, fabric and none; "
+                       "not \"%s\"",
+                       all_peers, name);
     free(list);
 }
 

@@ -23,6 +23,10 @@ static const char *const latency_strategies[LATENCY_STRATEGIES][STRATEGY_WORDS] 
     {"--receiver", "spin", "--client-wait", "spin", "--pin"},
 };
 
+/* Those that run in one way only. */
+static const char *const others[] = {"user_way", "best_pyzmq", "memcpy", "reading",
+                                     "vm_readv", "zmq_ipc",    "nng_ipc"};
+
 /* The variant-th kind of those providers ofi:<kind> that are measured. False: there are fewer. */
 static bool kind_of(const struct bench_options *options, unsigned variant, char *kind, size_t room)
 {
@@ -56,8 +60,10 @@ unsigned bench_peer_variants(const struct bench_options *options, const char *pe
         return count_kinds(options);
     if (strcmp(peer, "sockets") == 0)
         return options->mode == BENCH_LATENCY ? LATENCY_STRATEGIES : STRATEGIES;
-    return strcmp(peer, "memcpy") == 0 || strcmp(peer, "user_way") == 0 ||
-           strcmp(peer, "best_pyzmq") == 0;
+    for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++)
+        if (strcmp(peer, others[i]) == 0)
+            return 1;
+    return 0;
 }
 
 /* ---- Arguments ------------------------------------------------------------------------------- */
@@ -164,6 +170,14 @@ static json_t *run_python(const struct bench_options *options, const char *peer)
     return run_command(options, peer, line.argv);
 }
 
+/* What the programs in C take that stand for a server and its clients. */
+static void add_exchange(struct command_line *line, const struct bench_options *options)
+{
+    add(line, "--mode", bench_mode_name(options->mode));
+    if (options->touch)
+        line->argv[line->argc++] = "--touch";
+}
+
 static void add_strategy(struct command_line *line, const struct bench_options *options,
                          unsigned variant)
 {
@@ -171,9 +185,7 @@ static void add_strategy(struct command_line *line, const struct bench_options *
         options->mode == BENCH_LATENCY ? latency_strategies[variant] : strategies[variant];
     for (int i = 0; i < STRATEGY_WORDS && words[i]; i++)
         line->argv[line->argc++] = words[i];
-    add(line, "--mode", bench_mode_name(options->mode));
-    if (options->touch)
-        line->argv[line->argc++] = "--touch";
+    add_exchange(line, options);
 }
 
 /* Reads with libfabric alone, of the kind of a measured provider. */
@@ -190,16 +202,38 @@ static json_t *run_fabric(const struct bench_options *options, unsigned variant)
     add_common(&line, options);
     add(&line, "--arrays", arrays);
     add(&line, "--kind", kind);
-    add(&line, "--mode", bench_mode_name(options->mode));
+    add_exchange(&line, options);
     if (nic) {
         add(&line, "--nic", nic);
         add(&line, "--client-nic", nic);
     }
     if (spin)
         add(&line, "--spin", spin);
-    if (options->touch)
-        line.argv[line.argc++] = "--touch";
     json_t *result = run_command(options, "libfabric", line.argv);
+    free(arrays);
+    return result;
+}
+
+static json_t *run_program(const struct bench_options *options, const char *peer, unsigned variant)
+{
+    char path[BENCH_PATH];
+    bool reads = strcmp(peer, "reading") == 0; /* what memcpy does, without the copy */
+    if (access(bench_file(reads ? "memcpy" : peer, path), X_OK) != 0)
+        return no_result(peer, "haul was built without the library that it measures");
+    char *arrays = array_bytes(&options->workload);
+    const char *threads = getenv("HAUL_COPY_THREADS");
+    struct command_line line = {.argv = {path}, .argc = 1};
+    add_common(&line, options);
+    add(&line, "--arrays", arrays);
+    if (reads)
+        line.argv[line.argc++] = "--read";
+    else if (strcmp(peer, "sockets") == 0)
+        add_strategy(&line, options, variant);
+    else if (strcmp(peer, "memcpy") != 0)
+        add_exchange(&line, options);
+    if (threads && strcmp(peer, "vm_readv") == 0)
+        add(&line, "--threads", threads);
+    json_t *result = run_command(options, peer, line.argv);
     free(arrays);
     return result;
 }
@@ -208,15 +242,7 @@ json_t *bench_run_peer(const struct bench_options *options, const char *peer, un
 {
     if (strcmp(peer, "fabric") == 0)
         return run_fabric(options, variant);
-    if (strcmp(peer, "sockets") != 0 && strcmp(peer, "memcpy") != 0)
+    if (strcmp(peer, "user_way") == 0 || strcmp(peer, "best_pyzmq") == 0)
         return run_python(options, peer);
-    char path[BENCH_PATH], *arrays = array_bytes(&options->workload);
-    struct command_line line = {.argv = {bench_file(peer, path)}, .argc = 1};
-    add_common(&line, options);
-    add(&line, "--arrays", arrays);
-    if (strcmp(peer, "sockets") == 0)
-        add_strategy(&line, options, variant);
-    json_t *result = run_command(options, peer, line.argv);
-    free(arrays);
-    return result;
+    return run_program(options, peer, variant);
 }

@@ -136,10 +136,10 @@ void haul_doctor_ptrace(struct haul_doctor *doctor)
         return;
     }
     haul_doctor_find(doctor, HAUL_FINDING_NOTE, "ptrace",
-                     "nothing for tcp, zmq and NICs; for shared memory (ofi:shm): "
+                     "nothing for tcp, zmq, NICs and arrays that are given (haul_dict_give); else: "
                      "sysctl kernel.yama.ptrace_scope=0, for good in /etc/sysctl.d",
-                     "kernel.yama.ptrace_scope is %d: %s, so that paths by shared memory copy "
-                     "once more",
+                     "kernel.yama.ptrace_scope is %d: %s, so that with shm the sender copies, and "
+                     "ofi:shm copies once more",
                      scope,
                      scope == 1   ? "a process may read the memory of its own children only"
                      : scope == 2 ? "only root may read other processes' memory"
