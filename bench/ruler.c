@@ -54,6 +54,11 @@ void *ruler_map_memory(size_t bytes, bool huge)
     return memory;
 }
 
+void *ruler_map_array(size_t bytes)
+{
+    return ruler_map_memory(bytes, bytes >= (size_t)4 << 20);
+}
+
 void ruler_touch(const void *data, uint64_t bytes)
 {
     const unsigned char *at = data;

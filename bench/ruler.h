@@ -19,6 +19,8 @@ uint64_t ruler_cpu_ns(pid_t pid);
 double ruler_fairness(const uint64_t *counts, size_t n);
 /* Memory of its own, faulted in; huge: of huge pages where there are any. NULL: errno. */
 void *ruler_map_memory(size_t bytes, bool huge);
+/* For an array of a client's: as NumPy has it, which asks for huge pages from 4 MiB on. */
+void *ruler_map_array(size_t bytes);
 /* Reads every byte. */
 void ruler_touch(const void *data, uint64_t bytes);
 

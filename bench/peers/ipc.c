@@ -42,7 +42,7 @@ static void client(struct ruler_slot *slot)
 {
     size_t bytes = workload.message_bytes, answer;
     unsigned window = workload.mode == STREAM ? STREAM_WINDOW : 1, under_way = 0;
-    void *data = ruler_map_memory(bytes, false);
+    void *data = ruler_map_array(bytes);
     if (!data || !ipc_open(url, false))
         return;
     memset(data, PATTERN, bytes);

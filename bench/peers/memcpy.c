@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  * A limit for `haul bench`: memcpy() of the same messages, from one array set per client (pages as
- * a program gets them) into one receive buffer (huge pages where there are any), on as many threads
+ * NumPy gets them) into one receive buffer (huge pages where there are any), on as many threads
  * as the server receives with. No transport can deliver faster with one copy. With --read each byte
  * is read where it is, and nothing copied: what a consumer of arrays does that were brought for
  * nothing. Prints a line of JSON. */
@@ -32,9 +32,8 @@ struct copier {
 
 static atomic_uint phase;
 
-static char *map_memory(size_t bytes, bool huge)
+static char *need_memory(char *memory)
 {
-    char *memory = ruler_map_memory(bytes, huge);
     if (!memory) {
         perror("memcpy: cannot map memory");
         exit(1);
@@ -46,7 +45,7 @@ static void *copy(void *arg)
 {
     struct copier *copier = arg;
     const struct options *options = copier->options;
-    char *to = map_memory(options->message_bytes, true);
+    char *to = need_memory(ruler_map_memory(options->message_bytes, true));
     for (unsigned i = copier->first; atomic_load(&phase) != RULER_OVER; i++) {
         const char *source = copier->sources[i % options->clients];
         if (options->read)
@@ -73,7 +72,7 @@ static void run(const struct options *options)
     char **sources = calloc(options->clients, sizeof *sources);
     struct copier *copiers = calloc(options->threads, sizeof *copiers);
     for (unsigned i = 0; i < options->clients; i++)
-        sources[i] = map_memory(options->message_bytes, false);
+        sources[i] = need_memory(ruler_map_array(options->message_bytes));
     atomic_store(&phase, RULER_WARMUP);
     for (unsigned i = 0; i < options->threads; i++) {
         copiers[i] = (struct copier){.options = options, .sources = sources, .first = i};

@@ -49,9 +49,8 @@ _Noreturn static void die(const char *what)
     exit(1);
 }
 
-static void *map_memory(size_t bytes)
+static void *need_memory(void *memory)
 {
-    void *memory = ruler_map_memory(bytes, true);
     if (!memory)
         die("cannot map memory");
     return memory;
@@ -170,7 +169,8 @@ static void client(struct ruler_slot *slot, const struct sockaddr_in *address)
     struct header header = {.bytes = workload.message_bytes};
     struct iovec parts[ARRAYS_MAX + 1] = {{&header, sizeof header}};
     for (unsigned i = 0; i < workload.array_count; i++)
-        parts[i + 1] = (struct iovec){map_memory(workload.arrays[i]), workload.arrays[i]};
+        parts[i + 1] =
+            (struct iovec){need_memory(ruler_map_array(workload.arrays[i])), workload.arrays[i]};
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     tune(fd);
     if (fd < 0 || connect(fd, (const struct sockaddr *)address, sizeof *address) != 0)
@@ -203,7 +203,7 @@ static struct server {
 static unsigned char *take_buffer(void)
 {
     return server.unused_count > 0 ? server.unused[--server.unused_count]
-                                   : map_memory(workload.message_bytes);
+                                   : need_memory(ruler_map_memory(workload.message_bytes, true));
 }
 
 static void finish_message(struct connection *c)

@@ -4,9 +4,8 @@
  *
  * Each client process writes down once where its arrays are. A message is one byte on a Unix
  * socket; a thread of the server copies the arrays out of the client, with one call for all, into
- * memory that it uses again and again, and answers with 4 bytes. The clients' arrays lie in
- * ordinary memory, as those of haul's clients do. The first and the last byte of each array are
- * checked for each message. Prints one line of JSON. */
+ * memory that it uses again and again, and answers with 4 bytes. The first and the last byte of
+ * each array are checked for each message. Prints one line of JSON. */
 #include "../ruler.h"
 #include "workload.h"
 
@@ -70,7 +69,7 @@ static void write_down(unsigned number)
 {
     struct client *client = &clients[number];
     for (unsigned i = 0; i < workload.array_count; i++) {
-        client->arrays[i] = ruler_map_memory(workload.arrays[i], false);
+        client->arrays[i] = ruler_map_array(workload.arrays[i]);
         need("no memory", client->arrays[i]);
         memset(client->arrays[i], pattern(number), workload.arrays[i]);
     }

@@ -9,6 +9,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 enum { STREAM_WINDOW = 4, LOOK_MS = 100 };
@@ -32,7 +34,7 @@ struct client {
     uint64_t *peer_messages;
     struct haul_dict **dicts; /* one for all lanes, or one per lane where messages differ */
     size_t dict_count;
-    void **memory; /* of --memory user */
+    struct iovec *memory; /* of --memory user */
     size_t memory_count;
     struct lane *lanes;
     size_t lane_count;
@@ -51,11 +53,11 @@ static bool fail(struct client *c, const char *what, int err)
 
 static int put_user_array(struct client *c, struct haul_dict *dict, struct haul_array array)
 {
-    array.data = aligned_alloc(64, (array.nbytes + 64) / 64 * 64);
+    size_t bytes = array.nbytes > 0 ? (size_t)array.nbytes : 1;
+    array.data = ruler_map_array(bytes);
     if (!array.data)
         return HAUL_NO_MEMORY;
-    memset(array.data, 1, array.nbytes);
-    c->memory[c->memory_count++] = array.data;
+    c->memory[c->memory_count++] = (struct iovec){array.data, bytes};
     return haul_dict_put_array(dict, &array);
 }
 
@@ -274,7 +276,7 @@ static void tear_down(struct client *c)
     if (c->context)
         haul_close(c->context);
     for (size_t i = 0; i < c->memory_count; i++)
-        free(c->memory[i]);
+        munmap(c->memory[i].iov_base, c->memory[i].iov_len);
     free(c->memory);
     free(c->lanes);
     free(c->dicts);
