@@ -134,7 +134,8 @@ static int parse(const uint8_t *from, size_t bytes, struct haul_shm_place *place
 /* Whether we may copy out of the peer's process: tried with its cookie. */
 static bool may_copy(const struct haul_shm_peer *peer)
 {
-    if (!haul_shm_copy_process(peer->shm->copier, NULL, peer, 0, 0))
+    char nothing;
+    if (!haul_shm_copy_process(peer->shm->copier, &nothing, peer, 0, 0))
         return true;
     haul_shm_host->log(HAUL_LOG_INFO,
                        "shm: process %d copies what it sends to us into memory that both see, "

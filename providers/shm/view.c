@@ -17,6 +17,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -188,6 +189,13 @@ static int refuse(int socket, const char *what, const char *why)
     return err;
 }
 
+/* Two more descriptors for each peer are not to keep others from connecting at all. */
+static bool leaves_room(int fd)
+{
+    struct rlimit limit;
+    return fd < 0 || getrlimit(RLIMIT_NOFILE, &limit) || (rlim_t)fd < limit.rlim_cur / 2;
+}
+
 int haul_shm_view_connect(struct haul_shm_peer *peer, const char name[HAUL_SHM_NAME_BYTES],
                           uint32_t pid, uint32_t uid, const uint8_t ticket[HAUL_SHM_TICKET_BYTES],
                           bool copies)
@@ -200,6 +208,9 @@ int haul_shm_view_connect(struct haul_shm_peer *peer, const char name[HAUL_SHM_N
         return refuse(-1, "its Unix socket", "it is connected already");
     int socket_fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     socklen_t length = haul_shm_talk_address(&address, name);
+    if (!leaves_room(socket_fd))
+        return refuse(socket_fd, "a Unix socket more",
+                      "half of the files that this process may open are open (ulimit -n)");
     if (socket_fd < 0 || connect(socket_fd, (struct sockaddr *)&address, length))
         return refuse(socket_fd, "its Unix socket cannot be reached", strerror(errno));
     if (getsockopt(socket_fd, SOL_SOCKET, SO_PEERCRED, &credentials, &size) ||

@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -446,6 +447,24 @@ static void strange_places_are_refused(void **state)
     }
 }
 
+/* Each peer takes two descriptors, which are not to keep others from connecting. */
+static void few_descriptors_are_left_to_connections(void **state)
+{
+    (void)state;
+    struct stage stage;
+    struct rlimit before, few;
+    set_up(&stage);
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+    few = before;
+    few.rlim_cur = 2 * (rlim_t)dup(0);
+    close((int)(few.rlim_cur / 2));
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &few), 0);
+    assert_refused(&stage, "ulimit -n");
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+    attach(&stage);
+    tear_down(&stage);
+}
+
 /* The number of our own process, and not its cookie: as if the number had been given anew. */
 static void another_process_is_not_read(void **state)
 {
@@ -600,6 +619,7 @@ int main(void)
         cmocka_unit_test(bad_files_are_not_mapped),
         cmocka_unit_test(records_out_of_place_end_the_connection),
         cmocka_unit_test(strange_places_are_refused),
+        cmocka_unit_test(few_descriptors_are_left_to_connections),
         cmocka_unit_test(another_process_is_not_read),
         cmocka_unit_test(who_has_no_ticket_gets_no_file),
         cmocka_unit_test(copies_of_any_size_by_any_threads),
