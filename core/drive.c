@@ -37,7 +37,7 @@ enum { EVENTS_PER_PASS = 64, QUICK_PASSES = 8, AGAIN = 1 };
 #define GRACE_NS (2 * (uint64_t)HAUL_NS_PER_MS)
 #define PAUSE_MAX_NS (8 * GRACE_NS)
 /* The same turn went on for this many graces: the progress thread sleeps until the turn's end. */
-enum { GRACES_BEFORE_SLEEP = 25 };
+enum { GRACES_BEFORE_SLEEP = 3 };
 
 struct haul_watch {
     struct haul_drive *drive;

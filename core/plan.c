@@ -13,6 +13,15 @@
  * arrays go by the channel. */
 enum { REGISTER_BYTES = 1 << 20 };
 
+/* Where nothing is registered, reading beats the channel from here on (shm: given 2 times at 64
+ * KiB, others 1.2 times; as fast at 16 KiB). */
+enum { CHEAP_INLINE_MAX = 32 << 10 };
+
+static bool registers_cheaply(const struct haul_link *link)
+{
+    return link->rma && link->rma->provider->rma->flags & HAUL_RMA_CHEAP_REG;
+}
+
 static uint64_t inline_room(const struct haul_op *op, uint64_t total)
 {
     const struct haul_link *link = op->link;
@@ -20,8 +29,9 @@ static uint64_t inline_room(const struct haul_op *op, uint64_t total)
         return UINT64_MAX;
     uint64_t room = op->kind == HAUL_OP_REPLY ? (uint64_t)HAUL_INLINE_MAX
                                               : link->credit_bytes - link->used_bytes;
-    bool all_fit = total <= room && (!link->rma || total <= HAUL_INLINE_MAX);
-    return all_fit ? room : HAUL_MIN(room, (uint64_t)HAUL_INLINE_MAX);
+    uint64_t inline_max = registers_cheaply(link) ? CHEAP_INLINE_MAX : HAUL_INLINE_MAX;
+    bool all_fit = total <= room && (!link->rma || total <= inline_max);
+    return all_fit ? room : HAUL_MIN(room, inline_max);
 }
 
 static void *register_array(struct haul_op *op, const struct haul_array *array)
@@ -85,8 +95,7 @@ static bool peer_reads_all(const struct haul_link *link)
 static void *find_region(struct haul_op *op, struct haul_manifest_array *item,
                          struct haul_block *block)
 {
-    bool cheap = op->link->rma->provider->rma->flags & HAUL_RMA_CHEAP_REG;
-    if (!block && !cheap && item->array.nbytes < REGISTER_BYTES)
+    if (!block && !registers_cheaply(op->link) && item->array.nbytes < REGISTER_BYTES)
         return NULL;
     if (!block && peer_reads_all(op->link))
         return register_array(op, &item->array);

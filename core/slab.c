@@ -17,6 +17,9 @@
 #ifndef MADV_POPULATE_WRITE
 #define MADV_POPULATE_WRITE 23 /* Linux 5.14 */
 #endif
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE 25 /* Linux 6.1 */
+#endif
 
 /* Under AddressSanitizer free blocks are poisoned, so that a use after release is found. */
 #if defined(__has_feature)
@@ -50,17 +53,15 @@ static char *map_aligned(size_t bytes)
     return start + head;
 }
 
-/* A memory file of so many bytes, all of them allocated. -1: errno. */
-static int make_file_of(unsigned flags, size_t bytes)
+/* A memory file of so many bytes. One page in each unit is there: huge pages are made of units that
+ * are not empty. -1: errno. */
+static int make_file(size_t bytes)
 {
-    int file = memfd_create("haul", MFD_CLOEXEC | MFD_ALLOW_SEALING | flags);
-    int refused;
-    if (file < 0)
-        return -1;
-    do
-        refused = fallocate(file, 0, 0, (off_t)bytes);
-    while (refused && errno == EINTR);
-    if (!refused)
+    int file = memfd_create("haul", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    bool made = file >= 0 && !ftruncate(file, (off_t)bytes);
+    for (size_t at = 0; made && at < bytes; at += HAUL_SLAB_UNIT)
+        made = pwrite(file, "", 1, (off_t)at) == 1;
+    if (made || file < 0)
         return file;
     int error = errno;
     close(file);
@@ -68,22 +69,29 @@ static int make_file_of(unsigned flags, size_t bytes)
     return -1;
 }
 
-/* Of huge pages if any are set aside: other than those of private memory they are seldom given to a
- * file that only asks with madvise(). */
-static int make_file(size_t bytes)
+static bool allocate_file(int file, size_t bytes)
 {
-    int file = make_file_of(MFD_HUGETLB, bytes);
-    return file >= 0 ? file : make_file_of(0, bytes);
+    int refused;
+    do
+        refused = fallocate(file, 0, 0, (off_t)bytes);
+    while (refused && errno == EINTR);
+    return !refused;
 }
 
-/* Puts the file where the slab is. What is sealed after that: its size (and with it that no page
- * can be taken away), and that it is written through this mapping only. */
+/* Puts the file where the slab is, with all of its pages. What is sealed after that: its size (and
+ * with it that no page can be taken away), and that it is written through this mapping only.
+ *
+ * Huge pages are asked for before the others come (a wish, Linux 6.1): that is quicker than to make
+ * them of small ones, and than to have those. Without being told files get none, unless
+ * shmem_enabled says otherwise. */
 static bool map_file(const struct haul_slab *slab)
 {
     const int seals = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_FUTURE_WRITE | F_SEAL_SEAL;
-    return mmap(slab->base, slab->bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, slab->file,
-                0) != MAP_FAILED &&
-           fcntl(slab->file, F_ADD_SEALS, seals) == 0;
+    if (mmap(slab->base, slab->bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, slab->file,
+             0) == MAP_FAILED)
+        return false;
+    (void)madvise(slab->base, slab->bytes, MADV_COLLAPSE);
+    return allocate_file(slab->file, slab->bytes) && fcntl(slab->file, F_ADD_SEALS, seals) == 0;
 }
 
 static void touch_pages(char *base, size_t bytes)

@@ -9,11 +9,17 @@
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/uio.h>
 
-enum { SLICE_LEAST = 1 << 20 }; /* less is not worth a wake-up */
+enum {
+    SLICE_BYTES = 512 << 10, /* some 100 us: for so long one may wait for another at the end */
+    WORTH_BYTES = 1 << 20,   /* less is not worth a wake-up */
+};
+/* The next large copy mostly follows at once: so long a thread looks for it before it sleeps. */
+#define SPIN_NS ((uint64_t)50000)
 
 /* A copy: of memory of ours (from != NULL), or of a peer's process. */
 struct job {
@@ -31,9 +37,11 @@ struct haul_shm_copier {
     pthread_cond_t work, done;
     struct job job;
     unsigned slices, next; /* of the job; next: to be taken */
-    unsigned left;         /* not done yet */
     int err;               /* the first one */
     bool stop;
+    /* Written under the lock, and looked at without it by those that spin: */
+    atomic_uint jobs; /* so far */
+    atomic_uint left; /* slices not done yet */
 };
 
 /* ---- One slice ------------------------------------------------------------------------------ */
@@ -93,17 +101,15 @@ static int run(struct job job)
 
 /* ---- Threads -------------------------------------------------------------------------------- */
 
-static struct job slice_of(const struct job *job, unsigned slice, unsigned slices)
+static struct job slice_of(const struct job *job, unsigned slice)
 {
-    size_t size = (job->bytes / slices + 63) / 64 * 64; /* whole cache lines */
-    size_t from = size * slice < job->bytes ? size * slice : job->bytes;
-    size_t to = slice + 1 < slices && from + size < job->bytes ? from + size : job->bytes;
+    size_t from = (size_t)slice * SLICE_BYTES;
     struct job part = *job;
     part.to += from;
     if (part.from)
         part.from += from;
     part.address += from;
-    part.bytes = to - from;
+    part.bytes = job->bytes - from < SLICE_BYTES ? job->bytes - from : SLICE_BYTES;
     return part;
 }
 
@@ -111,15 +117,27 @@ static struct job slice_of(const struct job *job, unsigned slice, unsigned slice
 static void take_slices(struct haul_shm_copier *copier)
 {
     while (copier->next < copier->slices) {
-        struct job part = slice_of(&copier->job, copier->next++, copier->slices);
+        struct job part = slice_of(&copier->job, copier->next++);
         pthread_mutex_unlock(&copier->lock);
-        int err = part.bytes > 0 ? run(part) : 0;
+        int err = run(part);
         pthread_mutex_lock(&copier->lock);
         if (err && !copier->err)
             copier->err = err;
-        if (--copier->left == 0)
+        if (atomic_fetch_sub(&copier->left, 1) == 1)
             pthread_cond_signal(&copier->done);
     }
+}
+
+/* Waits for a short time until the word is (or is not) `value`. Under the lock, which it leaves
+ * meanwhile. Returns whether it came to that. */
+static bool spin(struct haul_shm_copier *copier, const atomic_uint *word, unsigned value, bool is)
+{
+    uint64_t end_ns = haul_shm_host->now_ns() + SPIN_NS;
+    pthread_mutex_unlock(&copier->lock);
+    while ((atomic_load(word) == value) != is && haul_shm_host->now_ns() < end_ns)
+        ;
+    pthread_mutex_lock(&copier->lock);
+    return (atomic_load(word) == value) == is;
 }
 
 static void *help(void *arg)
@@ -127,8 +145,9 @@ static void *help(void *arg)
     struct haul_shm_copier *copier = arg;
     pthread_mutex_lock(&copier->lock);
     while (!copier->stop) {
+        unsigned seen = copier->jobs;
         take_slices(copier);
-        if (!copier->stop)
+        if (!spin(copier, &copier->jobs, seen, false) && !copier->stop)
             pthread_cond_wait(&copier->work, &copier->lock);
     }
     pthread_mutex_unlock(&copier->lock);
@@ -137,23 +156,28 @@ static void *help(void *arg)
 
 static int copy(struct haul_shm_copier *copier, const struct job *job)
 {
-    unsigned slices = copier->threads + 1;
-    if (job->bytes / SLICE_LEAST < slices)
-        slices = (unsigned)(job->bytes / SLICE_LEAST);
-    if (slices < 2)
+    if (copier->threads == 0 || job->bytes < WORTH_BYTES)
         return run(*job);
     pthread_mutex_lock(&copier->lock);
     copier->job = *job;
-    copier->slices = copier->left = slices;
+    copier->slices = (unsigned)((job->bytes + SLICE_BYTES - 1) / SLICE_BYTES);
+    copier->left = copier->slices;
     copier->next = 0;
     copier->err = 0;
+    copier->jobs++;
     pthread_cond_broadcast(&copier->work);
     take_slices(copier);
-    while (copier->left > 0)
-        pthread_cond_wait(&copier->done, &copier->lock);
+    if (!spin(copier, &copier->left, 0, true))
+        while (copier->left > 0)
+            pthread_cond_wait(&copier->done, &copier->lock);
     int err = copier->err;
     pthread_mutex_unlock(&copier->lock);
     return err;
+}
+
+unsigned haul_shm_copier_threads(const struct haul_shm_copier *copier)
+{
+    return copier->threads + 1;
 }
 
 void haul_shm_copy(struct haul_shm_copier *copier, char *to, const char *from, size_t bytes)

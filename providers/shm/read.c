@@ -14,7 +14,7 @@
 
 enum {
     READS_PER_PEER = 16,
-    PIECE_BYTES = 4 << 20, /* of one pass: about a millisecond */
+    PIECE_BYTES = 4 << 20, /* of one pass and thread: about a millisecond */
 };
 #define NEWS_NS ((uint64_t)200000000)
 
@@ -148,7 +148,7 @@ static struct haul_shm_read *next_read(struct haul_shm *shm)
 /* read_done() may start reads, and fence: the list is looked at anew after each. */
 bool haul_shm_reads_progress(struct haul_shm *shm)
 {
-    size_t budget = PIECE_BYTES;
+    size_t budget = (size_t)PIECE_BYTES * haul_shm_copier_threads(shm->copier);
     struct haul_shm_read *read;
     bool did = false;
     while (budget > 0 && (read = next_read(shm)) != NULL) {

@@ -212,6 +212,7 @@ void haul_shm_reads_free(struct haul_shm *shm);
 /* threads: 1 or more, the caller's included. Errors: HAUL_SYSTEM, HAUL_NO_MEMORY. */
 int haul_shm_copier_create(unsigned threads, struct haul_shm_copier **copier);
 void haul_shm_copier_destroy(struct haul_shm_copier *copier);
+unsigned haul_shm_copier_threads(const struct haul_shm_copier *copier);
 void haul_shm_copy(struct haul_shm_copier *copier, char *to, const char *from, size_t bytes);
 /* Out of a peer's process. Errors: HAUL_PEER_LOST (it is another process now), HAUL_UNSUPPORTED (it
  * is not permitted), HAUL_PROTOCOL (there is no such memory). */

@@ -24,6 +24,7 @@
 enum {
     WINDOWS_MAX = 16384, /* of one peer: a process may have some 65,000 mappings */
     ALIGNMENT = 64,      /* of haul's blocks */
+    HUGE_PAGE = 2 << 20,
 };
 
 #ifndef MADV_POPULATE_READ
@@ -62,6 +63,21 @@ static void close_window(struct haul_shm_window *window)
             (peer->window_count - at) * sizeof(struct haul_shm_window *));
     munmap((void *)(uintptr_t)window->base, window->bytes);
     free(window);
+}
+
+/* At an address that suits huge pages. NULL: there is no memory. */
+static void *map_file(int file, size_t bytes)
+{
+    char *room = mmap(NULL, bytes + HUGE_PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (room == MAP_FAILED)
+        return NULL;
+    size_t head = HUGE_PAGE - (uintptr_t)room % HUGE_PAGE;
+    void *base = mmap(room + head, bytes, PROT_READ, MAP_SHARED | MAP_FIXED, file, 0);
+    bool mapped = base != MAP_FAILED;
+    munmap(room, mapped ? head : bytes + HUGE_PAGE);
+    if (mapped && head < HUGE_PAGE)
+        munmap(room + head + bytes, HUGE_PAGE - head);
+    return mapped ? base : NULL;
 }
 
 /* (These return NULL, or what is wrong.) */
@@ -112,8 +128,8 @@ static const char *open_window(struct haul_shm_peer *peer, const struct haul_shm
     const char *wrong = check_file(file, talk->bytes);
     if (wrong)
         return wrong;
-    void *base = mmap(NULL, talk->bytes, PROT_READ, MAP_SHARED, file, 0);
-    if (base == MAP_FAILED)
+    void *base = map_file(file, talk->bytes);
+    if (!base)
         return no_memory;
     const struct haul_shm_window window = {
         .peer = peer, .slab = talk->slab, .base = base, .bytes = talk->bytes};
