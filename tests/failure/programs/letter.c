@@ -42,6 +42,14 @@ size_t letter_room(const struct letter *letter)
     return LETTER_PARTS_MAX * (size_t)letter->most;
 }
 
+static void give_part(struct haul_dict *dict, const char *key, uint64_t bytes, uint64_t seed)
+{
+    void *data;
+    OK(haul_dict_alloc(dict, key, HAUL_U8, 1, &bytes, &data));
+    fill(data, bytes, seed);
+    OK(haul_dict_give(dict, key));
+}
+
 void letter_write(struct letter *letter, struct haul_dict *dict, uint8_t *room)
 {
     const uint64_t shape = sizeof *letter / sizeof letter->client;
@@ -49,8 +57,12 @@ void letter_write(struct letter *letter, struct haul_dict *dict, uint8_t *room)
     for (unsigned part = 0; part < part_count(letter); part++) {
         char key[16];
         part_key(part, key);
-        put_bytes(dict, key, room + part * letter->most, part_bytes(letter, part),
-                  part_seed(letter, part));
+        size_t bytes = part_bytes(letter, part);
+        uint64_t seed = part_seed(letter, part);
+        if (room)
+            put_bytes(dict, key, room + part * letter->most, bytes, seed);
+        else
+            give_part(dict, key, bytes, seed);
     }
 }
 

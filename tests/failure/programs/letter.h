@@ -23,7 +23,8 @@ enum { LETTER_PARTS_MAX = 3 };
 
 /* Memory that holds any letter of these limits, for letter_write(). */
 size_t letter_room(const struct letter *letter);
-/* Puts its arrays into the empty dict; `room` is borrowed by it, and so is the letter. */
+/* Puts its arrays into the empty dict; `room` is borrowed by it, and so is the letter. room NULL:
+ * into memory of haul's pool, which is given. */
 void letter_write(struct letter *letter, struct haul_dict *dict, uint8_t *room);
 /* Reads what was written and checks every byte. Ends the process if anything is wrong. Returns
  * false if the message is no letter: somebody else's. */

@@ -4,10 +4,12 @@
  *   failure_program_server ADDRESS
  *
  * Standard input, a word per line: "take" receives, answers calls and releases (so it begins);
- * "keep" receives, but neither answers nor releases; "pause" receives nothing; "stats" prints some.
+ * "keep" receives, but neither answers nor releases; "check" reads all that is kept again; "pause"
+ * receives nothing; "stats" prints some.
  * The end of input ends it. Standard output: "listening ADDRESS"; "message CLIENT NUMBER", or
- * "stranger" if it is no letter; "paused" and "keeping" from then on; "kept COUNT"; "stats ...";
- * and "lost CLIENT NS" with the (monotonic) time when a client that has sent something was gone. */
+ * "stranger" if it is no letter; "paused" and "keeping" from then on; "kept COUNT"; "right COUNT",
+ * checked again; "stats ..."; and "lost CLIENT NS" with the (monotonic) time when a client that has
+ * sent something was gone. */
 #include "letter.h"
 
 #include <poll.h>
@@ -70,12 +72,20 @@ static void release_kept(void)
         haul_message_release(kept[--kept_count]);
 }
 
+static void check_kept(void)
+{
+    struct letter letter;
+    for (size_t i = 0; i < kept_count; i++)
+        REQUIRE(letter_read(kept[i], &letter));
+    printf("right %zu\n", kept_count);
+}
+
 static void receive(enum mode mode)
 {
     struct haul_message *message;
     struct letter letter;
     int err = haul_recv(server, &message, TICK_MS * 1000000ll);
-    if (err == HAUL_TIMEOUT)
+    if (err == HAUL_TIMEOUT || err == HAUL_INTERRUPTED) /* it was stopped, and goes on */
         return;
     OK(err);
     if (!letter_read(message, &letter)) {
@@ -123,6 +133,8 @@ static bool obey(enum mode *mode)
     } else if (!strcmp(line, "pause\n")) {
         *mode = PAUSE;
         puts("paused");
+    } else if (!strcmp(line, "check\n")) {
+        check_kept();
     } else if (!strcmp(line, "stats\n")) {
         print_stats();
     }

@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * A client that gives letters out of haul's pool, as a script tells it.
+ *
+ *   failure_program_giver ADDRESS CLIENT BYTES
+ *
+ * Standard input, a line each; every one is answered:
+ *   "give COUNT"  gives so many letters of BYTES, once more where the connection was lost:
+ *                 "given COUNT"
+ *   "leave"       ends the connection: "left"
+ *   "overwrite"   takes all memory that its pool has, writes something else to it and gives it
+ *                 back: "overwritten COUNT"
+ *   "stats"       "used BYTES path PATH": of the pool, and how it is connected
+ * The end of input ends it. First it says "connected". */
+#include "letter.h"
+
+enum { BLOCKS_MAX = 4096, OTHER = 0x5a };
+
+static struct haul_context *context;
+static struct haul_peer *peer;
+static struct letter letter;
+
+static int give_one(void)
+{
+    struct haul_dict *dict;
+    OK(haul_dict_create(context, &dict));
+    letter_write(&letter, dict, NULL);
+    int err = haul_send(peer, dict, 10 * WAIT_NS);
+    haul_dict_destroy(dict);
+    return err;
+}
+
+static void give(unsigned long count)
+{
+    for (unsigned long i = 0; i < count; i++) {
+        int err;
+        while ((err = give_one()) == HAUL_PEER_LOST)
+            ; /* its server was killed; it goes to the next one */
+        OK(err);
+        letter.number++;
+    }
+    printf("given %lu\n", count);
+}
+
+static void overwrite(void)
+{
+    static struct haul_block *blocks[BLOCKS_MAX];
+    size_t count = 0;
+    while (count < BLOCKS_MAX && !haul_block_alloc(context, letter.most, &blocks[count])) {
+        memset(haul_block_data(blocks[count]), OTHER, letter.most);
+        count++;
+    }
+    printf("overwritten %zu\n", count);
+    while (count > 0)
+        haul_block_release(blocks[--count]);
+}
+
+static void print_stats(void)
+{
+    struct haul_stats stats;
+    char path[64], why[512];
+    haul_context_stats(context, &stats);
+    haul_peer_path(peer, path, sizeof path, why, sizeof why);
+    printf("used %llu path %s\n", (unsigned long long)stats.pool_used_bytes, path);
+}
+
+int main(int argc, char **argv)
+{
+    char line[64];
+    if (argc != 4)
+        return EXIT_FAILURE;
+    setvbuf(stdout, NULL, _IOLBF, 0);
+    letter = (struct letter){.client = strtoull(argv[2], NULL, 10),
+                             .least = strtoull(argv[3], NULL, 10),
+                             .most = strtoull(argv[3], NULL, 10)};
+    OK(haul_open(&context, NULL));
+    OK(haul_connect(context, argv[1], 10 * WAIT_NS, &peer));
+    puts("connected");
+    while (fgets(line, sizeof line, stdin)) {
+        if (!strncmp(line, "give ", 5)) {
+            give(strtoul(line + 5, NULL, 10));
+        } else if (!strcmp(line, "leave\n")) {
+            haul_peer_disconnect(peer);
+            puts("left");
+        } else if (!strcmp(line, "overwrite\n")) {
+            overwrite();
+        } else {
+            REQUIRE(!strcmp(line, "stats\n"));
+            print_stats();
+        }
+    }
+    haul_peer_release(peer);
+    haul_close(context);
+    return EXIT_SUCCESS;
+}

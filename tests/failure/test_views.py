@@ -1,0 +1,136 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Processes that die, or are stopped, while one looks at memory of the other's; the one who is left
+goes on, keeps what it looks at, and gets back what was looked at."""
+import contextlib
+import os
+import pathlib
+import signal
+import time
+import unittest
+
+from support import LIMIT_S, FailureTest
+
+MIB = 1 << 20
+BYTES = 3 * MIB
+HELD = 3
+POOL_MIB = 48  # less than all that is held in the course of a test
+MOMENTS_MS = range(0, 60, 2)  # of a life that a process is killed at: the test's input
+
+
+def sockets(program):
+    """How many it has open."""
+    folder = pathlib.Path(f"/proc/{program.process.pid}/fd")
+    count = 0
+    for link in folder.iterdir():
+        with contextlib.suppress(FileNotFoundError):  # closed just now
+            count += os.readlink(link).startswith("socket:")
+    return count
+
+
+class Views(FailureTest):
+    def start_giver(self, address, client, **options):
+        giver = self.start("giver", address, client, BYTES, HAUL_POOL_MAX=f"{POOL_MIB}M", **options)
+        self.assertEqual(giver.line(0), "connected")
+        return giver
+
+    def hold(self, server, giver):
+        """The server looks at HELD messages of the giver's, and does not release them."""
+        server.tell("keep")
+        server.line_with("keeping")
+        self.assertEqual(giver.ask(f"give {HELD}"), f"given {HELD}")
+        server.line_with(f"kept {HELD}")
+
+    def until(self, holds, what):
+        """Nothing announces that memory or descriptors are free again."""
+        end = time.monotonic() + LIMIT_S
+        while not holds():
+            self.assertLess(time.monotonic(), end, what)
+            time.sleep(0.01)
+
+    def assert_serves(self, server, client):
+        """As on the first day."""
+        server.tell("take")
+        giver = self.start_giver(server.address, client)
+        self.assertEqual(giver.ask("give 20"), "given 20")
+        server.line_with(f"message {client} 19")
+        self.assertTrue(giver.ask("stats").endswith("path tcp+shm"))
+        self.assert_ends(giver)
+
+    def test_sender_killed_while_its_memory_is_looked_at(self):
+        server = self.start_server()
+        giver = self.start_giver(server.address, 1)
+        self.hold(server, giver)
+        giver.kill()
+        server.line_with("lost 1 ")
+        self.assertEqual(server.ask("check"), f"right {HELD}")
+        self.assert_serves(server, 2)
+        self.assert_ends(server)
+
+    def test_receiver_killed_while_it_looks(self):
+        server = self.start_server()
+        giver = self.start_giver(server.address, 1)
+        before = giver.ask("stats")
+        for _ in range(2 * POOL_MIB * MIB // (HELD * BYTES)):
+            self.hold(server, giver)
+            server.kill()
+            server = self.start_server(server.address)
+        server.tell("take")
+        self.assertEqual(giver.ask("give 20"), "given 20")
+        self.until(lambda: giver.ask("stats") == before, "the giver does not get its memory back")
+        self.assert_ends(giver)
+        self.assert_ends(server)
+
+    def test_receiver_stopped_while_it_looks(self):
+        """What its sender takes back meanwhile is not used for anything else."""
+        server = self.start_server()
+        giver = self.start_giver(server.address, 1)
+        self.hold(server, giver)
+        server.process.send_signal(signal.SIGSTOP)
+        self.assertEqual(giver.ask("leave"), "left")
+        self.assertTrue(giver.ask("overwrite").startswith("overwritten "))
+        self.assertGreaterEqual(int(giver.ask("stats").split()[1]), HELD * BYTES)
+        server.process.send_signal(signal.SIGCONT)
+        server.line_with("lost 1 ")
+        self.assertEqual(server.ask("check"), f"right {HELD}")
+        server.tell("take")
+        self.until(lambda: int(giver.ask("stats").split()[1]) < BYTES, "it does not get its memory back")
+        self.assert_ends(giver)
+        self.assert_serves(server, 2)
+        self.assert_ends(server)
+
+    def test_clients_killed_in_the_handshake(self):
+        server = self.start_server()
+        self.assert_serves(server, 1)
+        server.line_with("lost 1 ")
+        before = sockets(server)
+        for moment_ms in MOMENTS_MS:
+            giver = self.start("giver", server.address, 2, BYTES)
+            time.sleep(moment_ms / 1000)
+            giver.kill()
+        self.assert_serves(server, 3)
+        self.until(lambda: sockets(server) <= before, "sockets of killed clients stay open")
+        self.assert_ends(server)
+
+    def test_servers_killed_in_the_handshake(self):
+        server = self.start_server()
+        giver = self.start_giver(server.address, 1)
+        self.assertEqual(giver.ask("give 20"), "given 20")
+        before = sockets(giver)
+        for moment_ms in MOMENTS_MS:
+            server.kill()
+            server = self.start_server(server.address)
+            time.sleep(moment_ms / 1000)
+        self.assertEqual(giver.ask("give 20"), "given 20")
+        server.line_with("message 1 39")
+        self.until(lambda: sockets(giver) <= before, "sockets of killed servers stay open")
+        self.assert_ends(giver)
+        self.assert_ends(server)
+
+    def tearDown(self):
+        left = [path.name for path in pathlib.Path("/dev/shm").iterdir() if "haul" in path.name]
+        self.assertEqual(left, [])
+
+
+if __name__ == "__main__":
+    unittest.main()
