@@ -17,16 +17,17 @@ ENVIRONMENT = {name: value for name, value in os.environ.items()
 
 
 class Program:
-    """A process whose lines are noted as they come. observe() gets each, and "" at the end."""
+    """A process whose lines are noted as they come. observe() gets each, and "" at the end. prefix: a
+    command that runs it."""
 
-    def __init__(self, name, *arguments, observe=None, **environment):
+    def __init__(self, name, *arguments, observe=None, prefix=(), **environment):
         self.name = name
         self.lines = []
         self.ended = False  # its output has
         self.changed = threading.Condition()
         self.observe = observe or (lambda line: None)
         self.process = subprocess.Popen(
-            [BUILD / "tests" / f"failure_program_{name}", *map(str, arguments)], text=True,
+            [*prefix, BUILD / "tests" / f"failure_program_{name}", *map(str, arguments)], text=True,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
             env={**ENVIRONMENT, **environment})
         self.errors = []

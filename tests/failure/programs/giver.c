@@ -1,17 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0
  * A client that gives letters out of haul's pool, as a script tells it.
  *
- *   failure_program_giver ADDRESS CLIENT BYTES
+ *   failure_program_giver ADDRESS CLIENT BYTES [hidden]
  *
+ * hidden: no other process may read its memory.
  * Standard input, a line each; every one is answered:
  *   "give COUNT"  gives so many letters of BYTES, once more where the connection was lost:
  *                 "given COUNT"
+ *   "send COUNT"  the same out of memory of its own: "sent COUNT"
  *   "leave"       ends the connection: "left"
  *   "overwrite"   takes all memory that its pool has, writes something else to it and gives it
  *                 back: "overwritten COUNT"
- *   "stats"       "used BYTES path PATH": of the pool, and how it is connected
+ *   "stats"       "used BYTES path PATH because WHY": of the pool, and how it is connected
  * The end of input ends it. First it says "connected". */
 #include "letter.h"
+
+#include <sys/prctl.h>
 
 enum { BLOCKS_MAX = 4096, OTHER = 0x5a };
 
@@ -19,26 +23,35 @@ static struct haul_context *context;
 static struct haul_peer *peer;
 static struct letter letter;
 
-static int give_one(void)
+/* room: where its bytes are; NULL: out of the pool. */
+static int send_one(uint8_t *room)
 {
     struct haul_dict *dict;
     OK(haul_dict_create(context, &dict));
-    letter_write(&letter, dict, NULL);
+    letter_write(&letter, dict, room);
     int err = haul_send(peer, dict, 10 * WAIT_NS);
     haul_dict_destroy(dict);
     return err;
 }
 
-static void give(unsigned long count)
+static void send_letters(unsigned long count, uint8_t *room)
 {
     for (unsigned long i = 0; i < count; i++) {
         int err;
-        while ((err = give_one()) == HAUL_PEER_LOST)
+        while ((err = send_one(room)) == HAUL_PEER_LOST)
             ; /* its server was killed; it goes to the next one */
         OK(err);
         letter.number++;
     }
-    printf("given %lu\n", count);
+}
+
+static void send_own(unsigned long count)
+{
+    uint8_t *room = malloc(letter_room(&letter));
+    REQUIRE(room);
+    send_letters(count, room);
+    free(room);
+    printf("sent %lu\n", count);
 }
 
 static void overwrite(void)
@@ -60,14 +73,16 @@ static void print_stats(void)
     char path[64], why[512];
     haul_context_stats(context, &stats);
     haul_peer_path(peer, path, sizeof path, why, sizeof why);
-    printf("used %llu path %s\n", (unsigned long long)stats.pool_used_bytes, path);
+    printf("used %llu path %s because %s\n", (unsigned long long)stats.pool_used_bytes, path, why);
 }
 
 int main(int argc, char **argv)
 {
     char line[64];
-    if (argc != 4)
+    bool hidden = argc == 5 && !strcmp(argv[4], "hidden");
+    if (argc != 4 && !hidden)
         return EXIT_FAILURE;
+    prctl(PR_SET_DUMPABLE, hidden ? 0 : 1);
     setvbuf(stdout, NULL, _IOLBF, 0);
     letter = (struct letter){.client = strtoull(argv[2], NULL, 10),
                              .least = strtoull(argv[3], NULL, 10),
@@ -77,7 +92,11 @@ int main(int argc, char **argv)
     puts("connected");
     while (fgets(line, sizeof line, stdin)) {
         if (!strncmp(line, "give ", 5)) {
-            give(strtoul(line + 5, NULL, 10));
+            unsigned long count = strtoul(line + 5, NULL, 10);
+            send_letters(count, NULL);
+            printf("given %lu\n", count);
+        } else if (!strncmp(line, "send ", 5)) {
+            send_own(strtoul(line + 5, NULL, 10));
         } else if (!strcmp(line, "leave\n")) {
             haul_peer_disconnect(peer);
             puts("left");
@@ -90,5 +109,6 @@ int main(int argc, char **argv)
     }
     haul_peer_release(peer);
     haul_close(context);
+    prctl(PR_SET_DUMPABLE, 1); /* a leak sanitizer reads it now */
     return EXIT_SUCCESS;
 }

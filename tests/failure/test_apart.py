@@ -1,0 +1,84 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Processes of one host that are kept apart, as containers are: they go on over the connection alone,
+and say why. One whose memory may not be read copies what it sends."""
+import os
+import subprocess
+import tempfile
+import unittest
+
+from support import BUILD, FailureTest
+
+BYTES = 3 << 20
+NOBODY = "65534"
+ROOT = os.geteuid() == 0
+
+
+def works(*prefix):
+    """Whether the programs can be run so: it may be permitted, and they be out of reach."""
+    program = BUILD / "tests" / "failure_program_giver"
+    return subprocess.run([*prefix, "test", "-x", program], stdout=subprocess.DEVNULL,
+                          stderr=subprocess.DEVNULL, check=False).returncode == 0
+
+
+class Apart(FailureTest):
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        os.chmod(folder.name, 0o755)
+        self.path = os.path.join(folder.name, "socket")
+        self.server = self.start_server("unix:" + self.path, HAUL_PROVIDER="auto")
+        os.chmod(self.path, 0o666)
+
+    def assert_apart(self, why, *prefix):
+        """Over the connection alone, or not at all."""
+        if not works(*prefix):
+            self.skipTest(f"programs cannot be run with {' '.join(prefix)} here")
+        giver = self.start("giver", self.server.address, 1, BYTES, prefix=prefix, HAUL_PROVIDER="auto")
+        self.assertEqual(giver.line(0), "connected")
+        self.assertEqual(giver.ask("give 3"), "given 3")
+        self.assertEqual(giver.ask("send 3"), "sent 3")
+        self.server.line_with("message 1 5")
+        path = giver.ask("stats").split(" path ")[1]
+        self.assertRegex(path, f"^tcp because .*{why}")
+        self.assert_ends(giver)
+        insists = self.start("giver", self.server.address, 1, BYTES, prefix=prefix)
+        insists.wait(lambda: insists.ended, "end")
+        self.assertNotEqual(insists.end(), 0)
+        self.assertRegex(insists.error_text, f"HAUL_PROVIDER.*{why}")
+        self.assert_ends(self.server)
+
+    @unittest.skipUnless(ROOT, "without root a user namespace comes with it")
+    def test_network(self):
+        self.assert_apart("another network namespace", "unshare", "--net")
+
+    @unittest.skipUnless(ROOT, "without root a user namespace comes with it")
+    def test_processes(self):
+        self.assert_apart("another PID namespace", "unshare", "--pid",
+                          "--fork", "--kill-child")
+
+    def test_users(self):
+        self.assert_apart("another user namespace", "unshare", "--user", "--map-current-user")
+
+    @unittest.skipUnless(ROOT, "only root can run as another user")
+    def test_user(self):
+        self.assert_apart("as another user", "setpriv", "--reuid", NOBODY, "--clear-groups")
+
+    def test_unreadable(self):
+        """Its memory may not be read: it copies, once, and that is looked at."""
+        may_not = ("setpriv", "--bounding-set", "-sys_ptrace") if ROOT else ()
+        server = self.start_server(prefix=may_not, HAUL_LOG="info")
+        giver = self.start("giver", server.address, 1, BYTES, "hidden")
+        self.assertEqual(giver.line(0), "connected")
+        self.assertEqual(giver.ask("send 3"), "sent 3")
+        self.assertEqual(giver.ask("give 3"), "given 3")
+        server.line_with("message 1 5")
+        self.assertIn(" path tcp+shm ", giver.ask("stats"))
+        self.assert_ends(giver)
+        self.assertEqual(server.end(), 0)
+        self.assertIn("ptrace_scope", server.error_text)
+        self.assert_ends(self.server)
+
+
+if __name__ == "__main__":
+    unittest.main()
