@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  * A client that sends letters, several at a time, as sends and as calls.
  *
- *   failure_program_client ADDRESS CLIENT COUNT LEAST MOST
+ *   failure_program_client ADDRESS CLIENT COUNT LEAST MOST [gives]
+ *
+ * gives: out of haul's pool, given away; else out of memory of its own.
  *
  * Standard output: "done NUMBER" for each letter whose op has finished well, in order. Ends with
  * failure at the first op that fails, and with its reason on standard error. */
@@ -57,7 +59,8 @@ static void finish(struct slot *slot)
 int main(int argc, char **argv)
 {
     struct slot slots[WINDOW] = {{.op = NULL}};
-    if (argc != 6)
+    bool gives = argc == 7 && !strcmp(argv[6], "gives");
+    if (argc != 6 && !gives)
         return EXIT_FAILURE;
     setvbuf(stdout, NULL, _IOLBF, 0);
     uint64_t count = strtoull(argv[3], NULL, 10);
@@ -67,8 +70,8 @@ int main(int argc, char **argv)
         slots[i].letter = (struct letter){.client = strtoull(argv[2], NULL, 10),
                                           .least = strtoull(argv[4], NULL, 10),
                                           .most = strtoull(argv[5], NULL, 10)};
-        slots[i].room = malloc(letter_room(&slots[i].letter));
-        REQUIRE(slots[i].room);
+        slots[i].room = gives ? NULL : malloc(letter_room(&slots[i].letter));
+        REQUIRE(gives || slots[i].room);
         OK(haul_dict_create(context, &slots[i].dict));
     }
     for (uint64_t number = 0; number < count + WINDOW; number++) {
