@@ -22,47 +22,46 @@ def works(*prefix):
 
 
 class Apart(FailureTest):
-    def setUp(self):
+    def socket_address(self):
         folder = tempfile.TemporaryDirectory()
         self.addCleanup(folder.cleanup)
-        os.chmod(folder.name, 0o755)
-        self.path = os.path.join(folder.name, "socket")
-        self.server = self.start_server("unix:" + self.path, HAUL_PROVIDER="auto")
-        os.chmod(self.path, 0o666)
+        return "unix:" + os.path.join(folder.name, "socket")
 
-    def assert_apart(self, why, *prefix):
+    def assert_apart(self, address, why, *prefix):
         """Over the connection alone, or not at all."""
         if not works(*prefix):
             self.skipTest(f"programs cannot be run with {' '.join(prefix)} here")
-        giver = self.start("giver", self.server.address, 1, BYTES, prefix=prefix, HAUL_PROVIDER="auto")
+        server = self.start_server(address, HAUL_PROVIDER="auto")
+        giver = self.start("giver", server.address, 1, BYTES, prefix=prefix, HAUL_PROVIDER="auto")
         self.assertEqual(giver.line(0), "connected")
         self.assertEqual(giver.ask("give 3"), "given 3")
         self.assertEqual(giver.ask("send 3"), "sent 3")
-        self.server.line_with("message 1 5")
+        server.line_with("message 1 5")
         path = giver.ask("stats").split(" path ")[1]
         self.assertRegex(path, f"^tcp because .*{why}")
         self.assert_ends(giver)
-        insists = self.start("giver", self.server.address, 1, BYTES, prefix=prefix)
+        insists = self.start("giver", server.address, 1, BYTES, prefix=prefix)
         insists.wait(lambda: insists.ended, "end")
         self.assertNotEqual(insists.end(), 0)
         self.assertRegex(insists.error_text, f"HAUL_PROVIDER.*{why}")
-        self.assert_ends(self.server)
+        self.assert_ends(server)
 
     @unittest.skipUnless(ROOT, "without root a user namespace comes with it")
     def test_network(self):
-        self.assert_apart("another network namespace", "unshare", "--net")
+        self.assert_apart(self.socket_address(), "another network namespace", "unshare", "--net")
 
     @unittest.skipUnless(ROOT, "without root a user namespace comes with it")
     def test_processes(self):
-        self.assert_apart("another PID namespace", "unshare", "--pid",
+        self.assert_apart(self.socket_address(), "another PID namespace", "unshare", "--pid",
                           "--fork", "--kill-child")
 
     def test_users(self):
-        self.assert_apart("another user namespace", "unshare", "--user", "--map-current-user")
+        self.assert_apart(self.socket_address(), "another user namespace", "unshare", "--user",
+                          "--map-current-user")
 
     @unittest.skipUnless(ROOT, "only root can run as another user")
     def test_user(self):
-        self.assert_apart("as another user", "setpriv", "--reuid", NOBODY, "--clear-groups")
+        self.assert_apart("127.0.0.1:0", "as another user", "setpriv", "--reuid", NOBODY, "--clear-groups")
 
     def test_unreadable(self):
         """Its memory may not be read: it copies, once, and that is looked at."""
@@ -77,7 +76,6 @@ class Apart(FailureTest):
         self.assert_ends(giver)
         self.assertEqual(server.end(), 0)
         self.assertIn("ptrace_scope", server.error_text)
-        self.assert_ends(self.server)
 
 
 if __name__ == "__main__":
