@@ -237,6 +237,7 @@ void haul_shm_copier_destroy(struct haul_shm_copier *copier)
 {
     pthread_mutex_lock(&copier->lock);
     copier->stop = true;
+    copier->jobs++; /* those that spin see it */
     pthread_cond_broadcast(&copier->work);
     pthread_mutex_unlock(&copier->lock);
     for (unsigned i = 0; i < copier->threads; i++)
