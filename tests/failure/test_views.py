@@ -14,7 +14,7 @@ from support import LIMIT_S, FailureTest
 MIB = 1 << 20
 BYTES = 3 * MIB
 HELD = 3
-POOL_MIB = 48  # less than all that is held in the course of a test
+POOL_MIB = 96  # more than credits let out, and less than all that is held in the course of a test
 MOMENTS_MS = range(0, 60, 2)  # of a life that a process is killed at: the test's input
 
 
