@@ -16,6 +16,8 @@ call_once() {
         "$(cat server.address)" 1 60000 >"$1.out" 2>"$1.err"
 }
 
+# (All are on one host, and some of one user: auto would look no further than shm.)
+export HAUL_SHM=off
 HAUL_PROVIDER=auto start_server server "$B:0" b
 server=$started
 
