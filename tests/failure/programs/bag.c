@@ -58,9 +58,11 @@ static void note(const struct haul_message *message, uint64_t client)
 /* Puts it into the bag. Returns what lay in its place. */
 static struct haul_message *swap(struct haul_message *message, const struct letter *letter)
 {
+    uint64_t place;
     pthread_mutex_lock(&lock);
     note(message, letter->client);
-    size_t place = (size_t)(received * 2654435761u % BAG);
+    fill(&place, sizeof place, received); /* as good as any */
+    place = (place >> 20) % BAG;
     struct haul_message *old = bag[place];
     bag[place] = message;
     pthread_mutex_unlock(&lock);
