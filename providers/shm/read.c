@@ -66,7 +66,7 @@ void haul_shm_fence(void *handle)
 static bool waits_for_slab(const struct haul_shm_read *read)
 {
     const struct haul_shm_peer *peer = read->peer;
-    return read->way.slab > peer->last_slab && peer->source >= 0;
+    return read->way.slab > peer->last_slab && peer->source >= 0 && !peer->deaf;
 }
 
 static uint64_t due_ns(const struct haul_shm_read *read)

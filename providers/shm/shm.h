@@ -16,7 +16,8 @@
  *
  * How it fails. What a peer sends is believed in nothing: a file is mapped when its seals and its
  * blocks say that no page of it can go away, and a place in it is looked up for each use. A peer
- * that breaks the rules loses its Unix sockets, so that its arrays come by the channel. */
+ * that breaks the rules loses its Unix sockets, so that its arrays come by the channel; that by
+ * which it knows that we look at something only when we do not. */
 #ifndef HAUL_PROVIDERS_SHM_H
 #define HAUL_PROVIDERS_SHM_H
 
@@ -114,6 +115,7 @@ struct haul_shm_peer {
     /* We look at its memory. */
     int source; /* our socket to it, or -1 */
     struct haul_watch *source_watch;
+    bool deaf; /* what comes from it is thrown away: it stays open until we look at nothing */
     pid_t pid;
     uint64_t cookie_address;
     uint8_t cookie[HAUL_SHM_COOKIE_BYTES];

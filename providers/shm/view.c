@@ -154,7 +154,6 @@ static const char *take_talk(struct haul_shm_peer *peer, const struct haul_shm_t
 
 /* ---- The connection ------------------------------------------------------------------------- */
 
-/* The peer's end of it is gone, or breaks the rules. */
 static void hang_up(struct haul_shm_peer *peer)
 {
     if (peer->source < 0)
@@ -164,22 +163,39 @@ static void hang_up(struct haul_shm_peer *peer)
     peer->source = -1;
 }
 
-void haul_shm_view_receive(struct haul_shm_peer *peer)
+/* Takes no slab of it any more. While we look at what we have, the peer is to know. */
+static void turn_away(struct haul_shm_peer *peer, const char *why)
+{
+    haul_shm_host->log(HAUL_LOG_WARNING, "shm: process %d sent %s: its memory is not used",
+                       (int)peer->pid, why);
+    peer->deaf = true;
+    if (peer->views == 0)
+        hang_up(peer);
+}
+
+/* Takes a record. Returns whether there may be another. */
+static bool receive_one(struct haul_shm_peer *peer)
 {
     const char *wrong = NULL;
     struct haul_shm_talk talk;
-    int err = 0, file;
-    while (!err && !wrong && peer->source >= 0) {
-        err = haul_shm_talk_receive(peer->source, &talk, &file);
-        wrong = !err ? take_talk(peer, &talk, file) : err == EPROTO ? "what is no record" : NULL;
-        if (file >= 0)
-            close(file);
-    }
-    if (wrong)
-        haul_shm_host->log(HAUL_LOG_WARNING, "shm: process %d sent %s: its memory is not used",
-                           (int)peer->pid, wrong);
-    if (wrong || (err && err != EAGAIN))
+    int file, err = haul_shm_talk_receive(peer->source, &talk, &file);
+    if (!err && !peer->deaf)
+        wrong = take_talk(peer, &talk, file);
+    else if (err == EPROTO || err == EMFILE)
+        wrong = err == EPROTO ? "what is no record" : "a file that cannot be opened (ulimit -n)";
+    else if (err && err != EAGAIN)
         hang_up(peer);
+    if (file >= 0)
+        close(file);
+    if (wrong && !peer->deaf)
+        turn_away(peer, wrong);
+    return !err && !peer->deaf;
+}
+
+void haul_shm_view_receive(struct haul_shm_peer *peer)
+{
+    while (peer->source >= 0 && receive_one(peer))
+        ;
 }
 
 static void source_ready(void *arg, uint32_t events)
@@ -262,7 +278,7 @@ const char *haul_shm_view_find(struct haul_shm_peer *peer, const struct haul_shm
                                struct haul_shm_window **found)
 {
     struct haul_shm_window *window = find_window(peer, way->slab);
-    if (!window && peer->source >= 0) {
+    if (!window && peer->source >= 0 && !peer->deaf) {
         haul_shm_view_receive(peer);
         window = find_window(peer, way->slab);
     }
@@ -284,7 +300,7 @@ int haul_shm_map(void *handle, const uint8_t *way_bytes, size_t way_count, size_
     const char *at = NULL;
     if (way.slab && way.bytes >= bytes && way.offset % ALIGNMENT == 0)
         at = haul_shm_view_find(peer, &way, &window);
-    if (!at)
+    if (!at || peer->source < 0) /* without our socket the peer would not know that we look */
         return haul_shm_host->fail(HAUL_UNSUPPORTED, "this array is in no slab that is known");
     window->views++;
     peer->views++;
@@ -301,5 +317,7 @@ void haul_shm_unmap(void *mapping)
     peer->views--;
     if (window->views == 0 && window->gone)
         close_window(window);
+    if (peer->views == 0 && peer->deaf)
+        hang_up(peer);
     haul_shm_peer_settle(peer);
 }

@@ -5,6 +5,7 @@ goes on, keeps what it looks at, and gets back what was looked at."""
 import contextlib
 import os
 import pathlib
+import resource
 import signal
 import time
 import unittest
@@ -14,6 +15,7 @@ from support import LIMIT_S, FailureTest
 MIB = 1 << 20
 BYTES = 3 * MIB
 HELD = 3
+MORE = 10  # that takes the next slab
 POOL_MIB = 96  # more than credits let out, and less than all that is held in the course of a test
 MOMENTS_MS = range(0, 60, 2)  # of a life that a process is killed at: the test's input
 
@@ -98,6 +100,27 @@ class Views(FailureTest):
         self.assert_ends(giver)
         self.assert_serves(server, 2)
         self.assert_ends(server)
+
+    def test_receiver_without_descriptors_while_it_looks(self):
+        """It cannot take the file of the next slab and loses the path. It looks on, and its sender knows."""
+        server = self.start_server()
+        giver = self.start_giver(server.address, 1)
+        self.hold(server, giver)
+        pid = server.process.pid
+        taken = {int(name) for name in os.listdir(f"/proc/{pid}/fd")}
+        free = min(set(range(len(taken) + 1)) - taken)
+        _, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (free, hard))
+        self.assertEqual(giver.ask(f"give {MORE}"), f"given {MORE}")
+        server.line_with(f"kept {HELD + MORE}")
+        self.assertIn("its memory is not used", server.error_text)
+        self.assertEqual(giver.ask("leave"), "left")
+        self.assertTrue(giver.ask("overwrite").startswith("overwritten "))
+        self.assertEqual(server.ask("check"), f"right {HELD + MORE}")
+        server.tell("take")
+        self.until(lambda: int(giver.ask("stats").split()[1]) < BYTES, "it does not get its memory back")
+        self.assert_ends(giver)
+        self.assertEqual(server.end(), 0)
 
     def test_clients_killed_in_the_handshake(self):
         server = self.start_server()
