@@ -12,6 +12,8 @@ from support import BUILD, FailureTest
 BYTES = 3 << 20
 NOBODY = "65534"
 ROOT = os.geteuid() == 0
+# Without root other namespaces need a user namespace of their own; what is said is the other one.
+UNSHARE = ("unshare",) if ROOT else ("unshare", "--user", "--map-current-user")
 
 
 def works(*prefix):
@@ -46,13 +48,11 @@ class Apart(FailureTest):
         self.assertRegex(insists.error_text, f"HAUL_PROVIDER.*{why}")
         self.assert_ends(server)
 
-    @unittest.skipUnless(ROOT, "without root a user namespace comes with it")
     def test_network(self):
-        self.assert_apart(self.socket_address(), "another network namespace", "unshare", "--net")
+        self.assert_apart(self.socket_address(), "another network namespace", *UNSHARE, "--net")
 
-    @unittest.skipUnless(ROOT, "without root a user namespace comes with it")
     def test_processes(self):
-        self.assert_apart(self.socket_address(), "another PID namespace", "unshare", "--pid",
+        self.assert_apart(self.socket_address(), "another PID namespace", *UNSHARE, "--pid",
                           "--fork", "--kill-child")
 
     def test_users(self):
@@ -73,6 +73,7 @@ class Apart(FailureTest):
         self.assertEqual(giver.ask("give 3"), "given 3")
         server.line_with("message 1 5")
         self.assertIn(" path tcp+shm ", giver.ask("stats"))
+        self.assertTrue(server.ask("stats").endswith(f" bytes_mapped {6 * BYTES}"))
         self.assert_ends(giver)
         self.assertEqual(server.end(), 0)
         self.assertIn("ptrace_scope", server.error_text)

@@ -110,9 +110,9 @@ static void print_stats(void)
 {
     struct haul_stats stats;
     haul_context_stats(context, &stats);
-    printf("stats peers %llu messages_unreleased %llu messages_received %llu\n",
+    printf("stats peers %llu messages_unreleased %llu messages_received %llu bytes_mapped %llu\n",
            (unsigned long long)stats.peers, (unsigned long long)stats.messages_unreleased,
-           (unsigned long long)stats.messages_received);
+           (unsigned long long)stats.messages_received, (unsigned long long)stats.bytes_mapped);
 }
 
 /* Obeys a line of input, if there is one. Returns false at its end. */
