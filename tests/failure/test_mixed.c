@@ -398,8 +398,56 @@ static void test_mixed_arrays(void **state)
     haul_close(context);
 }
 
+/* All memory that the pool has. */
+static void overwrite_pool(struct haul_context *of)
+{
+    static struct haul_block *blocks[64];
+    size_t count = 0;
+    while (count < 64 && !haul_block_alloc(of, MOST, &blocks[count]))
+        memset(haul_block_data(blocks[count++]), OTHER, MOST);
+    assert_in_range(count, 1, 63);
+    while (count > 0)
+        haul_block_release(blocks[--count]);
+}
+
+/* The receiver's context is closed: what was received is looked at all the same, and its sender
+ * knows. */
+static void test_looked_at_after_the_end(void **state)
+{
+    struct pair *pair = pair_open("pool_max", "48M", NULL);
+    const uint64_t bytes = MOST;
+    struct haul_message *message;
+    struct haul_dict *dict;
+    struct haul_op *op;
+    void *data;
+    (void)state;
+    OK(haul_dict_create(pair->client_context, &dict));
+    OK(haul_dict_alloc(dict, "x", HAUL_U8, 1, &bytes, &data));
+    fill(data, bytes, 1);
+    OK(haul_dict_give(dict, "x"));
+    OK(haul_send_async(pair->peer, dict, &op));
+    OK(haul_recv(pair->server, &message, WAIT_NS));
+    OK(haul_op_wait(op, WAIT_NS));
+    assert_true(haul_message_find(message, "x")->flags & HAUL_SHARED);
+    haul_server_close(pair->server);
+    haul_close(pair->server_context);
+    haul_peer_disconnect(pair->peer);
+    overwrite_pool(pair->client_context);
+    assert_bytes(message, "x", bytes, 1);
+    haul_message_release(message);
+    wait_for_memory(pair->client_context);
+    haul_op_release(op);
+    haul_dict_destroy(dict);
+    haul_peer_release(pair->peer);
+    haul_close(pair->client_context);
+    test_free(pair);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_mixed_arrays)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_looked_at_after_the_end),
+        cmocka_unit_test(test_mixed_arrays),
+    };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
