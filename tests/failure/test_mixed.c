@@ -48,6 +48,7 @@ struct client {
 static struct haul_context *context;
 static struct haul_server *server;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t more = PTHREAD_COND_INITIALIZER;
 static struct bag bag;
 
 /* ---- What a message is, by its number -------------------------------------------------------- */
@@ -192,10 +193,20 @@ static void *receive(void *arg)
         answer(message);
         pthread_mutex_lock(&lock);
         message = swap(&bag, message);
+        pthread_cond_signal(&more);
         pthread_mutex_unlock(&lock);
         release(message, check_message);
     }
     return NULL;
+}
+
+/* A reply has ended only some time after its receiver has it. */
+static void wait_for_answers(uint64_t count)
+{
+    pthread_mutex_lock(&lock);
+    while (bag.put < count)
+        pthread_cond_wait(&more, &lock);
+    pthread_mutex_unlock(&lock);
 }
 
 /* ---- Clients --------------------------------------------------------------------------------- */
@@ -383,6 +394,7 @@ static void test_mixed_arrays(void **state)
         assert_int_equal(pthread_create(&clients[i].thread, NULL, send_all, &clients[i]), 0);
     for (size_t i = 0; i < CLIENTS; i++)
         pthread_join(clients[i].thread, NULL);
+    wait_for_answers(CLIENTS * each);
     haul_server_shutdown(server);
     for (size_t i = 0; i < RECEIVERS; i++)
         pthread_join(receivers[i], NULL);
