@@ -150,6 +150,7 @@ void haul_fetch_put_back(struct haul_message *message)
     if (link->receiving == message && link->receiving_stream)
         link->receiving = NULL;
     haul_place_unmap(message);
+    haul_place_forget_offered(message); /* what was mapped had no place in it */
     message->stream_received = 0;
     haul_reads_forget(message);
     haul_list_remove(&message->place_node);
@@ -274,7 +275,6 @@ static void give_up_turn(struct haul_message *message)
                  link->peer->address, HAUL_FETCH_STALL_S,
                  (unsigned long long)message->manifest.offered_bytes);
     haul_fetch_put_back(message);
-    haul_place_forget_offered(message);
     message->stalled = true;
     link->last_turn = ++message->engine->fetch_turns;
 }

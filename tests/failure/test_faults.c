@@ -378,6 +378,40 @@ static void test_failing_reads(void **state)
     }
 }
 
+/* Beside an array that is looked at in place, which has to come on the channel then, too: the read
+ * of the other array fails, or the proof of both. */
+static void test_failing_reads_beside_a_view(void **state)
+{
+    static const char *const reads[] = {"2", "3"}; /* the first proves the path */
+    const uint64_t bytes = BYTES_MAX;
+    (void)state;
+    for (size_t i = 0; i < sizeof reads / sizeof reads[0]; i++) {
+        struct world world = {.connect_ns = WAIT_NS};
+        struct haul_message *message;
+        struct haul_stats stats;
+        struct haul_dict *dict;
+        struct haul_op *op;
+        void *given;
+        OK(build(&world, SETTINGS("loop_rma_fail_every", reads[i])));
+        OK(haul_dict_create(world.client_context, &dict));
+        OK(haul_dict_alloc(dict, "given", HAUL_U8, 1, &bytes, &given));
+        fill(given, bytes, 7);
+        OK(haul_dict_give(dict, "given"));
+        put_bytes(dict, "own", replies[0], bytes, reply_seed(0));
+        OK(haul_send_async(world.peer, dict, &op));
+        haul_dict_destroy(dict);
+        OK(haul_recv(world.server, &message, WAIT_NS));
+        OK(haul_op_wait(op, WAIT_NS));
+        haul_op_release(op);
+        assert_bytes(message, "given", bytes, 7);
+        assert_bytes(message, "own", bytes, reply_seed(0));
+        haul_message_release(message);
+        haul_context_stats(world.server_context, &stats);
+        assert_int_equal(stats.rma_failures, 1);
+        tear_down(&world);
+    }
+}
+
 /* Reads that never complete are ended after a while, and asked for on the channel. */
 static void test_hanging_reads_are_given_up(void **state)
 {
@@ -841,6 +875,7 @@ int main(void)
         cmocka_unit_test(test_late_reads),
         cmocka_unit_test(test_reads_that_end_at_once),
         cmocka_unit_test(test_failing_reads),
+        cmocka_unit_test(test_failing_reads_beside_a_view),
         cmocka_unit_test(test_hanging_reads_are_given_up),
         cmocka_unit_test(test_cancelled_during_reads),
         cmocka_unit_test(test_gone_after_cancelling),
