@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  * The provider `shm` and what a peer may do to it: a real instance, and a Unix socket of this test
  * that offers it files, good and bad. */
-#include <haul/provider.h>
+#include "shm_host.h"
 
 #include <dirent.h>
 #include <fcntl.h>
-#include <poll.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -21,118 +20,9 @@
 
 #include <cmocka.h>
 
-haul_provider_entry_fn haul_shm_entry;
-
-/* ---- A host ---------------------------------------------------------------------------------- */
-
-enum { WATCHES = 64, NOT_DONE = 1, BLOB_PID = 4, BLOB_NAME = 92, NAME_BYTES = 32 };
-
-struct haul_watch {
-    int fd;
-    void (*ready)(void *arg, uint32_t events);
-    void *arg;
-};
-
-struct haul_engine {
-    const char *shm, *threads;
-    struct haul_watch watches[WATCHES];
-};
-
-struct haul_link {
-    int unused;
-};
-
-static uint64_t clock_ns = 1000000000;
-static char detail[512], logged[512];
-
-static int host_fail(int err, const char *format, ...)
-{
-    va_list arguments;
-    va_start(arguments, format);
-    vsnprintf(detail, sizeof detail, format, arguments);
-    va_end(arguments);
-    return err;
-}
-
-static void host_log(enum haul_log_level level, const char *format, ...)
-{
-    va_list arguments;
-    (void)level;
-    va_start(arguments, format);
-    vsnprintf(logged, sizeof logged, format, arguments);
-    va_end(arguments);
-}
-
-static uint64_t host_now_ns(void)
-{
-    return clock_ns;
-}
-
-static void host_wake(struct haul_engine *engine)
-{
-    (void)engine;
-}
-
-static const char *host_setting(struct haul_engine *engine, const char *name)
-{
-    return strcmp(name, "shm") ? engine->threads : engine->shm;
-}
-
-static int host_watch(struct haul_engine *engine, int fd, uint32_t events,
-                      void (*ready)(void *arg, uint32_t events), void *arg,
-                      struct haul_watch **watch)
-{
-    struct haul_watch *free_one = engine->watches;
-    (void)events;
-    while (free_one->ready)
-        free_one++;
-    *free_one = (struct haul_watch){fd, ready, arg};
-    *watch = free_one;
-    return 0;
-}
-
-static void host_unwatch(struct haul_watch *watch)
-{
-    *watch = (struct haul_watch){0};
-}
-
-static void host_read_done(void *cookie, int err)
-{
-    int *result = cookie;
-    assert_int_equal(*result, NOT_DONE);
-    *result = err;
-}
-
-static const struct haul_host host = {
-    .abi = HAUL_PROVIDER_ABI,
-    .size = sizeof(struct haul_host),
-    .log = host_log,
-    .fail = host_fail,
-    .now_ns = host_now_ns,
-    .wake = host_wake,
-    .setting = host_setting,
-    .watch = host_watch,
-    .unwatch = host_unwatch,
-    .read_done = host_read_done,
-};
+enum { BLOB_PID = 4, BLOB_NAME = 92, NAME_BYTES = 32 };
 
 static const struct haul_rma_ops *ops;
-
-static void settle(struct haul_engine *engine, void *rma)
-{
-    bool did = true;
-    while (did) {
-        did = ops->progress(rma);
-        for (struct haul_watch *watch = engine->watches; watch < engine->watches + WATCHES;
-             watch++) {
-            struct pollfd look = {watch->fd, POLLIN, 0};
-            if (!watch->ready || poll(&look, 1, 0) != 1)
-                continue;
-            watch->ready(watch->arg, POLLIN);
-            did = true;
-        }
-    }
-}
 
 /* ---- The stage: an instance, and an attacker that it attaches to ----------------------------- */
 
@@ -185,8 +75,8 @@ static void set_up(struct stage *stage)
     *stage = (struct stage){.engine = {.shm = "on", .threads = "1"},
                             .other_engine = {.shm = "on", .threads = "1"},
                             .attacker = -1};
-    ops = haul_shm_entry(&host)->rma;
-    detail[0] = logged[0] = '\0';
+    ops = shm_load();
+    shm_detail[0] = shm_logged[0] = '\0';
     stage->files_before = count_files();
     assert_int_equal(ops->open(&stage->engine, "", &stage->rma), 0);
     assert_int_equal(ops->open(&stage->other_engine, "", &stage->other), 0);
@@ -228,8 +118,8 @@ static void assert_refused(struct stage *stage, const char *why)
     assert_int_equal(
         ops->attach(stage->rma, stage->blob, stage->blob_bytes, &stage->link, &stage->peer),
         HAUL_UNSUPPORTED);
-    if (!strstr(detail, why))
-        fail_msg("\"%s\" does not say \"%s\"", detail, why);
+    if (!strstr(shm_detail, why))
+        fail_msg("\"%s\" does not say \"%s\"", shm_detail, why);
 }
 
 enum { BYTES = 2 << 20 };
@@ -272,7 +162,7 @@ static void send_record(struct stage *stage, const void *record, size_t bytes, c
         memcpy(CMSG_DATA(header), files, count * sizeof(int));
     }
     assert_int_equal(sendmsg(stage->attacker, &message, MSG_NOSIGNAL), (ssize_t)bytes);
-    settle(&stage->engine, stage->rma);
+    shm_settle(&stage->engine, stage->rma);
 }
 
 static void send_slab(struct stage *stage, uint64_t slab, uint64_t bytes, int file)
@@ -328,7 +218,7 @@ static void a_good_file_is_looked_at(void **state)
     assert_false(may_look(&stage, 5, 64, 5));
     close(stage.attacker);
     stage.attacker = -1;
-    settle(&stage.engine, stage.rma);
+    shm_settle(&stage.engine, stage.rma);
     ops->lost(stage.rma, &stage.link);
     ops->detach(stage.peer);
     stage.peer = NULL;
@@ -368,8 +258,8 @@ static void assert_not_used(uint64_t slab, uint64_t bytes, int file, const char 
     stage.files_before -= file >= 0;
     attach(&stage);
     send_slab(&stage, slab, bytes, file);
-    if (!strstr(logged, why))
-        fail_msg("\"%s\" does not say \"%s\"", logged, why);
+    if (!strstr(shm_logged, why))
+        fail_msg("\"%s\" does not say \"%s\"", shm_logged, why);
     assert_false(may_look(&stage, slab, 0, 64));
     char byte;
     assert_int_equal(recv(stage.attacker, &byte, 1, 0), 0);
@@ -417,9 +307,9 @@ static void records_out_of_place_end_the_connection(void **state)
             count = 1;
         }
         assert_true(may_look(&stage, 4, 0, 64));
-        assert_string_equal(logged, "");
+        assert_string_equal(shm_logged, "");
         send_record(&stage, &record, bytes, files, count);
-        assert_non_null(strstr(logged, "its memory is not used"));
+        assert_non_null(strstr(shm_logged, "its memory is not used"));
         close(files[0]);
         close(files[1]);
         tear_down(&stage);
@@ -483,10 +373,10 @@ static void another_process_is_not_read(void **state)
     assert_int_equal(ticket.copies, 0);
     put_way(way, 0, (uintptr_t)from, sizeof from);
     assert_int_equal(ops->read(stage.peer, way, sizeof way, 0, to, NULL, sizeof from, &result), 0);
-    settle(&stage.engine, stage.rma);
+    shm_settle(&stage.engine, stage.rma);
     assert_int_equal(result, NOT_DONE); /* that it has ended may be on its way */
-    clock_ns += 1000000000;
-    settle(&stage.engine, stage.rma);
+    shm_clock_ns += 1000000000;
+    shm_settle(&stage.engine, stage.rma);
     assert_int_equal(result, HAUL_PEER_LOST);
     tear_down(&stage);
 }
@@ -514,14 +404,14 @@ static void who_has_no_ticket_gets_no_file(void **state)
         if (i > 0)
             memcpy(record.ticket, blob + 76, sizeof record.ticket);
         assert_int_equal(send(viewer, &record, sizeof record, 0), sizeof record);
-        settle(&stage.engine, stage.rma);
+        shm_settle(&stage.engine, stage.rma);
         struct record got = {0};
         ssize_t bytes = recv(viewer, &got, sizeof got, MSG_DONTWAIT);
         assert_int_equal(bytes, i == 1 ? (ssize_t)sizeof got : 0);
         assert_int_equal(got.type, i == 1 ? SLAB : 0);
         if (i == 1)
             assert_int_equal(shutdown(viewer, SHUT_WR), 0); /* it has left: the ticket is used up */
-        settle(&stage.engine, stage.rma);
+        shm_settle(&stage.engine, stage.rma);
         close(viewer);
     }
     ops->dereg(region);
@@ -552,7 +442,7 @@ static void copies_of_any_size_by_any_threads(void **state)
             put_way(way, 0, (uintptr_t)from, sizes[s]);
             assert_int_equal(ops->read(stage.peer, way, sizeof way, 0, to, NULL, sizes[s], &result),
                              0);
-            settle(&stage.engine, stage.rma);
+            shm_settle(&stage.engine, stage.rma);
             assert_int_equal(result, 0);
             assert_memory_equal(from, to, sizes[s]);
             assert_int_equal(to[sizes[s]], 0);
@@ -574,15 +464,15 @@ static void memory_that_is_not_there(void **state)
     attach(&stage);
     put_way(way, 0, 4096, sizeof to);
     assert_int_equal(ops->read(stage.peer, way, sizeof way, 0, to, NULL, sizeof to, &result), 0);
-    settle(&stage.engine, stage.rma);
+    shm_settle(&stage.engine, stage.rma);
     ops->fence(stage.peer); /* the news that it was waiting for */
-    settle(&stage.engine, stage.rma);
+    shm_settle(&stage.engine, stage.rma);
     assert_int_equal(result, HAUL_CANCELLED);
     result = NOT_DONE;
     assert_int_equal(ops->read(stage.peer, way, sizeof way, 0, to, NULL, sizeof to, &result), 0);
-    settle(&stage.engine, stage.rma);
-    clock_ns += 1000000000;
-    settle(&stage.engine, stage.rma);
+    shm_settle(&stage.engine, stage.rma);
+    shm_clock_ns += 1000000000;
+    shm_settle(&stage.engine, stage.rma);
     assert_int_equal(result, HAUL_PROTOCOL);
     assert_int_equal(ops->read(stage.peer, way, sizeof way, 1, to, NULL, sizeof to, &result),
                      HAUL_PROTOCOL);
@@ -602,12 +492,12 @@ static void settings_are_checked(void **state)
                  {"on", "65", "1 to 64", HAUL_CONFIG},
                  {"on", "2x", "1 to 64", HAUL_CONFIG},
                  {"on", "", "1 to 64", HAUL_CONFIG}};
-    ops = haul_shm_entry(&host)->rma;
+    ops = shm_load();
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct haul_engine engine = {.shm = cases[i].shm, .threads = cases[i].threads};
         void *rma;
         assert_int_equal(ops->open(&engine, "", &rma), cases[i].err);
-        assert_non_null(strstr(detail, cases[i].why));
+        assert_non_null(strstr(shm_detail, cases[i].why));
     }
 }
 
