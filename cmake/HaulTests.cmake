@@ -37,19 +37,18 @@ function(haul_register_test name)
 endfunction()
 
 # haul_build_c_tests(<label> <result> LIBRARIES <targets>...)
-# Builds each test_<x>.c of the folder as the program <label>_<x>; the folder's other *.c and
-# tests/support/*.c are linked into each. Sets <result> to the programs' targets.
+# Builds each test_<x>.c of the folder as the program <label>_<x>; the folder's other *.c are linked into
+# each. Sets <result> to the programs' targets.
 function(haul_build_c_tests label result)
     cmake_parse_arguments(arg "" "" "LIBRARIES" ${ARGN})
     file(GLOB tests CONFIGURE_DEPENDS test_*.c)
-    file(GLOB support CONFIGURE_DEPENDS *.c ${PROJECT_SOURCE_DIR}/tests/support/*.c)
+    file(GLOB support CONFIGURE_DEPENDS *.c)
     if(tests)
         list(REMOVE_ITEM support ${tests})
     endif()
     if(support)
         add_library(${label}_support OBJECT ${support})
-        target_include_directories(${label}_support PRIVATE . ${PROJECT_SOURCE_DIR}
-            ${PROJECT_SOURCE_DIR}/tests/support)
+        target_include_directories(${label}_support PRIVATE . ${PROJECT_SOURCE_DIR})
         target_link_libraries(${label}_support PRIVATE haul_flags ${arg_LIBRARIES} PkgConfig::CMOCKA)
     endif()
     set(targets)
@@ -58,8 +57,7 @@ function(haul_build_c_tests label result)
         add_executable(${target} ${test})
         set_target_properties(${target} PROPERTIES
             RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/tests)
-        target_include_directories(${target} PRIVATE . ${PROJECT_SOURCE_DIR}
-            ${PROJECT_SOURCE_DIR}/tests/support)
+        target_include_directories(${target} PRIVATE . ${PROJECT_SOURCE_DIR})
         target_link_libraries(${target} PRIVATE haul_flags ${arg_LIBRARIES} PkgConfig::CMOCKA
             Threads::Threads $<TARGET_NAME_IF_EXISTS:${label}_support>)
         list(APPEND targets ${target})

@@ -2,37 +2,14 @@
  * A host for the provider `loop`; see loop_host.h. */
 #include "loop_host.h"
 
-#include <dlfcn.h>
 #include <stdio.h>
 #include <time.h>
 
 enum { PASSES_MAX = 1 << 20, PATIENCE_S = 120 };
 
 const struct haul_provider *provider;
-_Thread_local char detail[512];
-atomic_uint_fast64_t clock_ns = 1000000000;
 
 static haul_provider_entry_fn *entry;
-
-static void host_log(enum haul_log_level level, const char *format, ...)
-{
-    (void)level;
-    (void)format;
-}
-
-static int host_fail(int err, const char *format, ...)
-{
-    va_list arguments;
-    va_start(arguments, format);
-    vsnprintf(detail, sizeof(detail), format, arguments);
-    va_end(arguments);
-    return err;
-}
-
-static uint64_t host_now_ns(void)
-{
-    return clock_ns;
-}
 
 static void host_wake(struct haul_engine *engine)
 {
@@ -44,10 +21,9 @@ static void host_wake(struct haul_engine *engine)
 
 static const char *host_setting(struct haul_engine *engine, const char *name)
 {
-    for (const struct setting *set = engine->settings; set && set->name; set++) {
-        if (strcmp(set->name, name) == 0)
-            return set->value;
-    }
+    const char *value = host_find_setting(engine->settings, name);
+    if (value)
+        return value;
     const struct haul_provider_field *field = provider->fields;
     while (field->name && strcmp(field->name, name) != 0)
         field++;
@@ -169,7 +145,7 @@ static const struct haul_host host = {
     .size = sizeof(struct haul_host),
     .log = host_log,
     .fail = host_fail,
-    .now_ns = host_now_ns,
+    .now_ns = host_still_ns,
     .wake = host_wake,
     .setting = host_setting,
     .accepted = host_accepted,
@@ -238,18 +214,9 @@ void engine_wait(struct haul_engine *engine)
 int load_loop(void **state)
 {
     (void)state;
-    const char *folder = getenv("HAUL_PROVIDER_PATH");
-    char path[4096];
-    snprintf(path, sizeof(path), "%s/haul_loop.so", folder ? folder : ".");
-    void *plugin = dlopen(path, RTLD_NOW | RTLD_LOCAL);
-    if (!plugin) {
-        print_error("%s (set HAUL_PROVIDER_PATH to the folder of the plugins)\n", dlerror());
+    entry = host_load_plugin("loop");
+    if (!entry)
         return -1;
-    }
-    void *symbol = dlsym(plugin, "haul_provider_entry");
-    if (!symbol)
-        return -1;
-    memcpy(&entry, &symbol, sizeof(entry));
     unsetenv("HAUL_LOOP_PARTS");
     provider = entry(&host);
     return provider && provider->abi == HAUL_PROVIDER_ABI ? 0 : -1;

@@ -1,25 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0
  * A host for the provider `loop`: core's side of engines and links, made for tests. Its clock
- * stands still unless a test moves it. */
+ * stands still (host_clock_ns). */
 #ifndef HAUL_TESTS_LOOP_HOST_H
 #define HAUL_TESTS_LOOP_HOST_H
 
-#include <haul/provider.h>
+#include "host_basics.h"
 
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
-#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include <cmocka.h>
 
 enum { FRAMES = 64, MEMORY = 1 << 16 };
-
-struct setting {
-    const char *name, *value;
-};
 
 struct haul_engine {
     const struct setting *settings; /* ends with a NULL name; all else has its default */
@@ -57,8 +52,6 @@ struct haul_listener {
 };
 
 extern const struct haul_provider *provider;
-extern _Thread_local char detail[512];
-extern atomic_uint_fast64_t clock_ns;
 
 /* The cookie of a read is where its result goes: NOT_DONE before. */
 enum { NOT_DONE = 1 };

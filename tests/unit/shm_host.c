@@ -6,40 +6,12 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
-#include <stdio.h>
-#include <string.h>
 
 #include <cmocka.h>
 
 extern haul_provider_entry_fn haul_shm_entry;
 
-uint64_t shm_clock_ns = 1000000000;
-char shm_detail[512], shm_logged[512];
-
 static const struct haul_rma_ops *ops;
-
-static int host_fail(int err, const char *format, ...)
-{
-    va_list arguments;
-    va_start(arguments, format);
-    vsnprintf(shm_detail, sizeof shm_detail, format, arguments);
-    va_end(arguments);
-    return err;
-}
-
-static void host_log(enum haul_log_level level, const char *format, ...)
-{
-    va_list arguments;
-    (void)level;
-    va_start(arguments, format);
-    vsnprintf(shm_logged, sizeof shm_logged, format, arguments);
-    va_end(arguments);
-}
-
-static uint64_t host_now_ns(void)
-{
-    return shm_clock_ns;
-}
 
 static void host_wake(struct haul_engine *engine)
 {
@@ -48,7 +20,9 @@ static void host_wake(struct haul_engine *engine)
 
 static const char *host_setting(struct haul_engine *engine, const char *name)
 {
-    return strcmp(name, "shm") ? engine->threads : engine->shm;
+    const struct setting settings[] = {
+        {"shm", engine->shm}, {"copy_threads", engine->threads}, {0}};
+    return host_find_setting(settings, name);
 }
 
 static int host_watch(struct haul_engine *engine, int fd, uint32_t events,
@@ -81,7 +55,7 @@ static const struct haul_host host = {
     .size = sizeof(struct haul_host),
     .log = host_log,
     .fail = host_fail,
-    .now_ns = host_now_ns,
+    .now_ns = host_still_ns,
     .wake = host_wake,
     .setting = host_setting,
     .watch = host_watch,

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
- * A core for tests of the provider shm: settings, descriptors, and a clock that stands still unless
- * a test moves it. It opens no descriptor of its own, so that tests can count the provider's. */
+ * A core for tests of the provider shm; its clock stands still (host_clock_ns). It opens no
+ * descriptor of its own, so that tests can count the provider's. */
 #ifndef HAUL_TESTS_SHM_HOST_H
 #define HAUL_TESTS_SHM_HOST_H
 
-#include <haul/provider.h>
+#include "host_basics.h"
 
 enum { SHM_WATCHES_MAX = 64 };
 
@@ -23,10 +23,6 @@ struct haul_engine {
 struct haul_link {
     int unused;
 };
-
-extern uint64_t shm_clock_ns;
-/* What the provider gave as an error's reason last, and the last line that it logged. */
-extern char shm_detail[512], shm_logged[512];
 
 /* The cookie of a read is where its result goes: NOT_DONE before. */
 enum { NOT_DONE = 1 };

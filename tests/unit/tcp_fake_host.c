@@ -15,7 +15,6 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/un.h>
-#include <time.h>
 #include <unistd.h>
 
 extern haul_provider_entry_fn haul_tcp_entry;
@@ -31,42 +30,13 @@ struct haul_watch {
 
 enum { EVENTS_PER_PASS = 64, DRIVE_SECONDS_MAX = 300 };
 
-_Thread_local char fake_detail[FAKE_TEXT_BYTES];
-char fake_log[FAKE_TEXT_BYTES];
-unsigned fake_log_lines;
 uint64_t fake_clock_ns;
 
 /* ---- The host's functions: process ---------------------------------------------------------- */
 
-static void host_log(enum haul_log_level level, const char *format, ...)
-{
-    (void)level;
-    va_list args;
-    va_start(args, format);
-    vsnprintf(fake_log, sizeof fake_log, format, args);
-    va_end(args);
-    fake_log_lines++;
-}
-
-static int host_fail(int err, const char *format, ...)
-{
-    va_list args;
-    va_start(args, format);
-    vsnprintf(fake_detail, sizeof fake_detail, format, args);
-    va_end(args);
-    return err;
-}
-
-static uint64_t real_now_ns(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
-
 static uint64_t host_now_ns(void)
 {
-    return real_now_ns() + fake_clock_ns;
+    return host_real_ns() + fake_clock_ns;
 }
 
 static void host_wake(struct haul_engine *engine)
@@ -152,13 +122,13 @@ static void wait_for_events(struct haul_engine *a, struct haul_engine *b)
 
 void fake_drive(struct haul_engine *a, struct haul_engine *b, bool (*done)(void *arg), void *arg)
 {
-    uint64_t end_ns = real_now_ns() + DRIVE_SECONDS_MAX * (uint64_t)1000000000;
+    uint64_t end_ns = host_real_ns() + DRIVE_SECONDS_MAX * (uint64_t)1000000000;
     while (!done(arg)) {
         bool worked = fake_pass(a);
         worked |= b && fake_pass(b);
         if (!worked && !done(arg))
             wait_for_events(a, b);
-        assert_true(real_now_ns() < end_ns);
+        assert_true(host_real_ns() < end_ns);
     }
 }
 

@@ -3,7 +3,7 @@
 #ifndef HAUL_TCP_FAKE_HOST_H
 #define HAUL_TCP_FAKE_HOST_H
 
-#include <haul/provider.h>
+#include "host_basics.h"
 
 enum refusal { REFUSE_NOTHING, REFUSE_CHECK, REFUSE_FRAME, REFUSE_RECEIVED, REFUSE_TARGET };
 
@@ -66,11 +66,7 @@ struct parcel {
 
 void fake_open(struct haul_engine *engine);
 void fake_close(struct haul_engine *engine);
-/* The error detail that the provider set last, and the last log line. */
-extern _Thread_local char fake_detail[FAKE_TEXT_BYTES];
-extern char fake_log[FAKE_TEXT_BYTES];
-extern unsigned fake_log_lines;
-/* Added to the clock. */
+/* Added to the real clock. */
 extern uint64_t fake_clock_ns;
 
 /* host: without brackets; NULL: `service` is the path of a Unix socket. */

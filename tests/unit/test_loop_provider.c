@@ -24,14 +24,14 @@ static void test_settings(void **state)
         struct setting settings[2] = {wrong[i]};
         struct haul_engine engine = {.settings = settings};
         assert_int_equal(provider->channel->open(&engine, &engine.channel), HAUL_CONFIG);
-        assert_non_null(strstr(detail, wrong[i].name));
+        assert_non_null(strstr(host_detail, wrong[i].name));
         assert_int_equal(provider->rma->open(&engine, "", &engine.rma), HAUL_CONFIG);
     }
     struct haul_engine engine = {0};
     struct setting parts[] = {{"loop_parts", "on"}, {0}};
     engine.settings = parts; /* the environment has it off */
     assert_int_equal(provider->channel->open(&engine, &engine.channel), HAUL_CONFIG);
-    assert_non_null(strstr(detail, "HAUL_LOOP_PARTS"));
+    assert_non_null(strstr(host_detail, "HAUL_LOOP_PARTS"));
 }
 
 static void test_names(void **state)
@@ -302,14 +302,14 @@ static void test_delay(void **state)
     struct setting late[] = {{"loop_delay_us", "500"}, {0}};
     struct pair pair;
     pair_open(&pair, late, NULL);
-    uint64_t due_ns = clock_ns + 500000;
+    uint64_t due_ns = host_clock_ns + 500000;
     send_control(pair.client, 1);
     settle(&pair.a, &pair.b);
     assert_int_equal(provider->channel->deadline_ns(pair.b.channel), due_ns);
-    clock_ns = due_ns - 1;
+    host_clock_ns = due_ns - 1;
     settle(&pair.a, &pair.b);
     assert_int_equal(pair.server->frames, 0);
-    clock_ns = due_ns;
+    host_clock_ns = due_ns;
     settle(&pair.a, &pair.b);
     assert_int_equal(pair.server->frames, 1);
     assert_true(provider->channel->deadline_ns(pair.b.channel) == UINT64_MAX);
@@ -318,7 +318,7 @@ static void test_delay(void **state)
     hang_up(&pair.client);
     settle(&pair.a, &pair.b);
     assert_int_equal(pair.server->lost, 0);
-    clock_ns += 500000;
+    host_clock_ns += 500000;
     settle(&pair.a, &pair.b);
     assert_int_equal(pair.server->frames, 2);
     assert_int_equal(pair.server->lost, 1);
@@ -355,7 +355,7 @@ static void test_failing_allocations(void **state)
     struct haul_engine engine = {.settings = first};
     assert_int_equal(provider->channel->open(&engine, &engine.channel), HAUL_NO_MEMORY);
     assert_int_equal(provider->rma->open(&engine, "", &engine.rma), HAUL_NO_MEMORY);
-    assert_non_null(strstr(detail, "loop_fail_alloc"));
+    assert_non_null(strstr(host_detail, "loop_fail_alloc"));
     struct setting fourth[] = {{"loop_fail_alloc", "4"}, {0}};
     struct pair pair;
     pair_open(&pair, fourth, NULL); /* the client: channel, route, pair */

@@ -206,7 +206,7 @@ static void test_rma_off(void **state)
     assert_int_equal(provider->rma->address(with.rma, NULL, blob, &bytes), 0);
     assert_int_equal(provider->rma->attach(without.rma, blob, bytes, NULL, &peer),
                      HAUL_UNSUPPORTED);
-    assert_string_equal(detail, "loop_rma is off");
+    assert_string_equal(host_detail, "loop_rma is off");
     engine_close(&with);
     engine_close(&without);
 }
@@ -223,20 +223,20 @@ static void test_rma_faults(void **state)
     int results[4];
     for (int i = 0; i < 4; i++)
         assert_int_equal(start_read(&window, 0, 10, &results[i]), 0);
-    uint64_t due_ns = clock_ns + 70000;
+    uint64_t due_ns = host_clock_ns + 70000;
     assert_int_equal(provider->rma->deadline_ns(window.a.rma), due_ns);
-    clock_ns = due_ns - 1;
+    host_clock_ns = due_ns - 1;
     settle(&window.a, &window.b);
     for (int i = 0; i < 4; i++)
         assert_int_equal(results[i], NOT_DONE);
-    clock_ns = due_ns;
+    host_clock_ns = due_ns;
     settle(&window.a, &window.b);
     assert_int_equal(results[0], 0);
     assert_int_equal(results[1], 0);
     assert_int_equal(results[2], HAUL_SYSTEM);
     assert_int_equal(results[3], NOT_DONE);
     assert_true(provider->rma->deadline_ns(window.a.rma) == UINT64_MAX);
-    clock_ns += 1000000000000;
+    host_clock_ns += 1000000000000;
     settle(&window.a, &window.b);
     assert_int_equal(results[3], NOT_DONE);
     assert_int_equal(start_read(&window, 0, 10, &results[0]), 0); /* late */
@@ -245,7 +245,7 @@ static void test_rma_faults(void **state)
     assert_int_equal(results[3], HAUL_CANCELLED);
     assert_int_equal(results[0], HAUL_CANCELLED);
     assert_int_equal(start_read(&window, 0, 10, &results[0]), 0); /* a fence is not for ever */
-    clock_ns += 70000;
+    host_clock_ns += 70000;
     settle(&window.a, &window.b);
     assert_int_equal(results[0], HAUL_SYSTEM); /* the sixth */
     window_close(&window);

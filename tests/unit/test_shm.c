@@ -76,7 +76,7 @@ static void set_up(struct stage *stage)
                             .other_engine = {.shm = "on", .threads = "1"},
                             .attacker = -1};
     ops = shm_load();
-    shm_detail[0] = shm_logged[0] = '\0';
+    host_detail[0] = host_logged[0] = '\0';
     stage->files_before = count_files();
     assert_int_equal(ops->open(&stage->engine, "", &stage->rma), 0);
     assert_int_equal(ops->open(&stage->other_engine, "", &stage->other), 0);
@@ -118,8 +118,8 @@ static void assert_refused(struct stage *stage, const char *why)
     assert_int_equal(
         ops->attach(stage->rma, stage->blob, stage->blob_bytes, &stage->link, &stage->peer),
         HAUL_UNSUPPORTED);
-    if (!strstr(shm_detail, why))
-        fail_msg("\"%s\" does not say \"%s\"", shm_detail, why);
+    if (!strstr(host_detail, why))
+        fail_msg("\"%s\" does not say \"%s\"", host_detail, why);
 }
 
 enum { BYTES = 2 << 20 };
@@ -258,8 +258,8 @@ static void assert_not_used(uint64_t slab, uint64_t bytes, int file, const char 
     stage.files_before -= file >= 0;
     attach(&stage);
     send_slab(&stage, slab, bytes, file);
-    if (!strstr(shm_logged, why))
-        fail_msg("\"%s\" does not say \"%s\"", shm_logged, why);
+    if (!strstr(host_logged, why))
+        fail_msg("\"%s\" does not say \"%s\"", host_logged, why);
     assert_false(may_look(&stage, slab, 0, 64));
     char byte;
     assert_int_equal(recv(stage.attacker, &byte, 1, 0), 0);
@@ -307,9 +307,9 @@ static void records_out_of_place_end_the_connection(void **state)
             count = 1;
         }
         assert_true(may_look(&stage, 4, 0, 64));
-        assert_string_equal(shm_logged, "");
+        assert_string_equal(host_logged, "");
         send_record(&stage, &record, bytes, files, count);
-        assert_non_null(strstr(shm_logged, "its memory is not used"));
+        assert_non_null(strstr(host_logged, "its memory is not used"));
         close(files[0]);
         close(files[1]);
         tear_down(&stage);
@@ -375,7 +375,7 @@ static void another_process_is_not_read(void **state)
     assert_int_equal(ops->read(stage.peer, way, sizeof way, 0, to, NULL, sizeof from, &result), 0);
     shm_settle(&stage.engine, stage.rma);
     assert_int_equal(result, NOT_DONE); /* that it has ended may be on its way */
-    shm_clock_ns += 1000000000;
+    host_clock_ns += 1000000000;
     shm_settle(&stage.engine, stage.rma);
     assert_int_equal(result, HAUL_PEER_LOST);
     tear_down(&stage);
@@ -471,7 +471,7 @@ static void memory_that_is_not_there(void **state)
     result = NOT_DONE;
     assert_int_equal(ops->read(stage.peer, way, sizeof way, 0, to, NULL, sizeof to, &result), 0);
     shm_settle(&stage.engine, stage.rma);
-    shm_clock_ns += 1000000000;
+    host_clock_ns += 1000000000;
     shm_settle(&stage.engine, stage.rma);
     assert_int_equal(result, HAUL_PROTOCOL);
     assert_int_equal(ops->read(stage.peer, way, sizeof way, 1, to, NULL, sizeof to, &result),
@@ -497,7 +497,7 @@ static void settings_are_checked(void **state)
         struct haul_engine engine = {.shm = cases[i].shm, .threads = cases[i].threads};
         void *rma;
         assert_int_equal(ops->open(&engine, "", &rma), cases[i].err);
-        assert_non_null(strstr(shm_detail, cases[i].why));
+        assert_non_null(strstr(host_detail, cases[i].why));
     }
 }
 

@@ -35,8 +35,8 @@ static int close_engine(void **state)
 
 static void expect_detail(const char *part)
 {
-    if (!strstr(fake_detail, part))
-        fail_msg("\"%s\" is not in \"%s\"", part, fake_detail);
+    if (!strstr(host_detail, part))
+        fail_msg("\"%s\" is not in \"%s\"", part, host_detail);
 }
 
 /* ---- Names ---------------------------------------------------------------------------------- */
@@ -149,7 +149,7 @@ static void test_port_in_use(void **state)
     snprintf(wanted, sizeof wanted,
              "127.0.0.1:%s is in use already; choose another port, or :0 for a free one",
              fake_port(&first));
-    assert_string_equal(fake_detail, wanted);
+    assert_string_equal(host_detail, wanted);
     /* All interfaces contain it. */
     assert_int_equal(fake_listen(engine, &second, "", fake_port(&first)), HAUL_ADDRESS);
     expect_detail("is in use already");
@@ -390,16 +390,16 @@ static void test_out_of_descriptors(void **state)
     for (int i = 0; i < CLIENTS; i++)
         fds[i] = fake_raw_connect(&listener);
     struct rlimit before = leave_descriptors(2);
-    unsigned lines = fake_log_lines;
+    unsigned lines = host_log_lines;
     fake_settle(engine); /* and it ends: no event is reported again and again */
     assert_int_equal(engine->accepted_count, 2);
-    assert_int_equal(fake_log_lines, lines + 1);
-    assert_non_null(strstr(fake_log, "cannot accept connections: Too many open files"));
+    assert_int_equal(host_log_lines, lines + 1);
+    assert_non_null(strstr(host_logged, "cannot accept connections: Too many open files"));
     for (int i = 0; i < 3; i++) {
         fake_clock_ns += 100000000;
         fake_settle(engine);
     }
-    assert_int_equal(fake_log_lines, lines + 1);
+    assert_int_equal(host_log_lines, lines + 1);
     assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
     fake_clock_ns += 100000000;
     fake_settle(engine);

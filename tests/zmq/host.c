@@ -7,7 +7,6 @@
 
 #include <cmocka.h>
 
-#include <dlfcn.h>
 #include <errno.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -15,7 +14,6 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
-#include <time.h>
 #include <unistd.h>
 
 #define DEADLINE_NS (60 * (uint64_t)1000000000)
@@ -27,7 +25,6 @@ struct haul_watch {
     void *arg;
 };
 
-static _Thread_local char detail[512];
 static struct haul_link *links;
 
 static struct haul_link *link_create(struct haul_engine *engine)
@@ -40,34 +37,7 @@ static struct haul_link *link_create(struct haul_engine *engine)
     return link;
 }
 
-const char *last_detail(void)
-{
-    return detail;
-}
-
 /* ---- Host functions ------------------------------------------------------------------------- */
-
-static void host_log(enum haul_log_level level, const char *format, ...)
-{
-    (void)level;
-    (void)format;
-}
-
-static int host_fail(int err, const char *format, ...)
-{
-    va_list arguments;
-    va_start(arguments, format);
-    vsnprintf(detail, sizeof detail, format, arguments);
-    va_end(arguments);
-    return err;
-}
-
-static uint64_t now_ns(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
 
 static void host_wake(struct haul_engine *engine)
 {
@@ -77,9 +47,9 @@ static void host_wake(struct haul_engine *engine)
 
 static const char *host_setting(struct haul_engine *engine, const char *name)
 {
-    if (strcmp(name, "zmq_io_threads") == 0)
-        return engine->io_threads;
-    return strcmp(name, "zmq_keep_memory") == 0 ? engine->keep_memory : NULL;
+    const struct setting settings[] = {
+        {"zmq_io_threads", engine->io_threads}, {"zmq_keep_memory", engine->keep_memory}, {0}};
+    return host_find_setting(settings, name);
 }
 
 static int host_watch(struct haul_engine *engine, int fd, uint32_t events,
@@ -198,7 +168,7 @@ static const struct haul_host host = {
     .size = sizeof host,
     .log = host_log,
     .fail = host_fail,
-    .now_ns = now_ns,
+    .now_ns = host_real_ns,
     .wake = host_wake,
     .setting = host_setting,
     .watch = host_watch,
@@ -221,16 +191,9 @@ static const struct haul_host host = {
 const struct haul_provider *load_provider(void)
 {
     static const struct haul_provider *provider;
-    char path[512];
     if (provider)
         return provider;
-    const char *folder = getenv("HAUL_PROVIDER_PATH");
-    snprintf(path, sizeof path, "%s/haul_zmq.so", folder ? folder : ".");
-    void *plugin = dlopen(path, RTLD_NOW | RTLD_LOCAL);
-    if (!plugin)
-        fail_msg("%s", dlerror());
-    haul_provider_entry_fn *entry;
-    *(void **)&entry = dlsym(plugin, "haul_provider_entry");
+    haul_provider_entry_fn *entry = host_load_plugin("zmq");
     assert_non_null(entry);
     provider = entry(&host);
     assert_non_null(provider);
@@ -270,7 +233,7 @@ static bool pass(struct haul_engine *engine, int ms)
 {
     struct epoll_event events[16];
     bool worked = engine->ops->progress(engine->channel);
-    uint64_t due_ns = engine->ops->deadline_ns(engine->channel), now = now_ns();
+    uint64_t due_ns = engine->ops->deadline_ns(engine->channel), now = host_real_ns();
     if (worked)
         ms = 0;
     else if (due_ns != UINT64_MAX && due_ns < now + (uint64_t)ms * 1000000u)
@@ -289,9 +252,9 @@ static bool pass(struct haul_engine *engine, int ms)
 
 void run_until(struct haul_engine *engine, bool (*condition)(void *arg), void *arg)
 {
-    uint64_t end_ns = now_ns() + DEADLINE_NS;
+    uint64_t end_ns = host_real_ns() + DEADLINE_NS;
     while (!condition(arg)) {
-        if (now_ns() > end_ns)
+        if (host_real_ns() > end_ns)
             fail_msg("what was waited for did not come");
         pass(engine, 1000);
     }

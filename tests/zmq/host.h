@@ -3,7 +3,7 @@
 #ifndef HAUL_TEST_ZMQ_HOST_H
 #define HAUL_TEST_ZMQ_HOST_H
 
-#include <haul/provider.h>
+#include "host_basics.h"
 
 enum { FRAMES_MAX = 4096, LINKS_MAX = 1024, COOKIES_MAX = 64 };
 
@@ -56,7 +56,6 @@ struct haul_engine {
 
 /* The provider, loaded from the folder in HAUL_PROVIDER_PATH. */
 const struct haul_provider *load_provider(void);
-const char *last_detail(void);
 
 /* Opens an engine with these settings; the result is that of the provider's open(). */
 int engine_open(struct haul_engine *engine, const char *io_threads, const char *keep_memory);

@@ -68,8 +68,8 @@ static void expect_listen_error(struct fixture *fixture, const char *address, co
     void *handle, *route;
     assert_int_equal(listen_at(&fixture->engine, address, &listener, &handle, &route),
                      HAUL_ADDRESS);
-    if (!strstr(last_detail(), sentence))
-        fail_msg("\"%s\" lacks \"%s\"", last_detail(), sentence);
+    if (!strstr(host_detail, sentence))
+        fail_msg("\"%s\" lacks \"%s\"", host_detail, sentence);
 }
 
 static void addresses_that_cannot_be_used(void **state)
