@@ -12,23 +12,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
 
 extern haul_provider_entry_fn haul_tcp_entry;
 
-struct haul_watch {
-    struct haul_engine *engine;
-    struct haul_watch *next_dead;
-    int fd;
-    bool dead;
-    void (*ready)(void *arg, uint32_t events);
-    void *arg;
-};
-
-enum { EVENTS_PER_PASS = 64, DRIVE_SECONDS_MAX = 300 };
+enum { DRIVE_SECONDS_MAX = 300 };
 
 uint64_t fake_clock_ns;
 
@@ -55,63 +45,20 @@ static int host_watch(struct haul_engine *engine, int fd, uint32_t events,
                       void (*ready)(void *arg, uint32_t events), void *arg,
                       struct haul_watch **watch)
 {
-    if (engine->watches_max > 0 && engine->watches >= engine->watches_max)
-        return host_fail(HAUL_NO_MEMORY, "no memory to watch a descriptor");
-    struct haul_watch *made = calloc(1, sizeof *made);
-    assert_non_null(made);
-    *made = (struct haul_watch){.engine = engine, .fd = fd, .ready = ready, .arg = arg};
-    struct epoll_event event = {.events = events, .data.ptr = made};
-    assert_int_equal(epoll_ctl(engine->epoll_fd, EPOLL_CTL_ADD, fd, &event), 0);
-    engine->watches++;
-    *watch = made;
-    return 0;
-}
-
-static int host_watch_change(struct haul_watch *watch, uint32_t events)
-{
-    assert_false(watch->dead);
-    struct epoll_event event = {.events = events, .data.ptr = watch};
-    assert_int_equal(epoll_ctl(watch->engine->epoll_fd, EPOLL_CTL_MOD, watch->fd, &event), 0);
-    return 0;
-}
-
-static void host_unwatch(struct haul_watch *watch)
-{
-    assert_false(watch->dead);
-    assert_int_equal(epoll_ctl(watch->engine->epoll_fd, EPOLL_CTL_DEL, watch->fd, NULL), 0);
-    watch->dead = true;
-    watch->engine->watches--;
-    watch->next_dead = watch->engine->dead;
-    watch->engine->dead = watch;
-}
-
-static void free_dead_watches(struct haul_engine *engine)
-{
-    while (engine->dead) {
-        struct haul_watch *watch = engine->dead;
-        engine->dead = watch->next_dead;
-        free(watch);
-    }
+    return host_watches_add(&engine->watches, fd, events, ready, arg, watch);
 }
 
 bool fake_pass(struct haul_engine *engine)
 {
-    struct epoll_event events[EVENTS_PER_PASS];
-    int count = epoll_wait(engine->epoll_fd, events, EVENTS_PER_PASS, 0);
-    for (int i = 0; i < count; i++) {
-        struct haul_watch *watch = events[i].data.ptr;
-        if (!watch->dead)
-            watch->ready(watch->arg, events[i].events);
-    }
-    free_dead_watches(engine);
-    return engine->ops->progress(engine->channel) || count > 0;
+    bool called = host_watches_run(&engine->watches, 0);
+    return engine->ops->progress(engine->channel) || called;
 }
 
 /* Until a descriptor is ready or a timer is due; at most 100 ms, for conditions of other kinds. */
 static void wait_for_events(struct haul_engine *a, struct haul_engine *b)
 {
-    struct pollfd fds[] = {{.fd = a->epoll_fd, .events = POLLIN},
-                           {.fd = b ? b->epoll_fd : -1, .events = POLLIN}};
+    struct pollfd fds[] = {{.fd = a->watches.epoll_fd, .events = POLLIN},
+                           {.fd = b ? b->watches.epoll_fd : -1, .events = POLLIN}};
     uint64_t due_ns = a->ops->deadline_ns(a->channel);
     uint64_t now_ns = host_now_ns();
     if (b && b->ops->deadline_ns(b->channel) < due_ns)
@@ -395,8 +342,7 @@ void fake_open(struct haul_engine *engine)
     const struct haul_provider *provider = haul_tcp_entry(&host);
     assert_non_null(provider);
     *engine = (struct haul_engine){.ops = provider->channel, .heartbeat = "20"};
-    engine->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-    assert_true(engine->epoll_fd >= 0);
+    host_watches_open(&engine->watches);
     assert_int_equal(engine->ops->open(engine, &engine->channel), 0);
 }
 
@@ -405,9 +351,7 @@ void fake_close(struct haul_engine *engine)
     while (engine->accepted_count > 0)
         fake_disconnect(engine->accepted[0], false);
     engine->ops->close(engine->channel);
-    assert_int_equal(engine->watches, 0);
-    free_dead_watches(engine);
-    close(engine->epoll_fd);
+    host_watches_close(&engine->watches);
 }
 
 struct haul_address fake_address(const char *host_name, const char *service)

@@ -4,6 +4,7 @@
 #define HAUL_TCP_FAKE_HOST_H
 
 #include "host_basics.h"
+#include "host_watches.h"
 
 enum refusal { REFUSE_NOTHING, REFUSE_CHECK, REFUSE_FRAME, REFUSE_RECEIVED, REFUSE_TARGET };
 
@@ -11,13 +12,11 @@ enum { FAKE_TEXT_BYTES = 512, FAKE_LINKS_MAX = 512 };
 
 /* One context with its channel. */
 struct haul_engine {
-    int epoll_fd;
-    struct haul_watch *dead; /* unwatched in this pass */
+    struct host_watches watches;
     const struct haul_channel_ops *ops;
     void *channel;
     const char *heartbeat;
     unsigned woken;
-    unsigned watches, watches_max; /* watch() fails above watches_max, if that is not 0 */
     struct haul_link *accepted[FAKE_LINKS_MAX];
     unsigned accepted_count;
     bool refuses_links;

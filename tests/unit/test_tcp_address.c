@@ -174,7 +174,7 @@ static void test_no_memory_to_watch(void **state)
     struct haul_engine *engine = *state;
     struct haul_listener listener;
     assert_int_equal(fake_listen(engine, &listener, "127.0.0.1", "0"), 0);
-    engine->watches_max = 1;
+    engine->watches.max = 1;
     struct haul_link *link = fake_connect(engine, "127.0.0.1", fake_port(&listener));
     fake_drive(engine, NULL, fake_link_lost, link);
     assert_int_equal(link->lost_err, HAUL_UNREACHABLE);
@@ -347,7 +347,7 @@ static void test_disconnect_while_connecting(void **state)
     fake_disconnect(fake_connect(engine, "", fake_port(&listener)), false);
     fake_disconnect(fake_connect(engine, "", fake_port(&listener)), true);
     fake_settle(engine);
-    assert_int_equal(engine->watches, 1);
+    assert_int_equal(engine->watches.count, 1);
     fake_unlisten(&listener);
 }
 

@@ -7,8 +7,6 @@
 
 #include <cmocka.h>
 
-#include <errno.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,13 +15,6 @@
 #include <unistd.h>
 
 #define DEADLINE_NS (60 * (uint64_t)1000000000)
-
-struct haul_watch {
-    struct haul_engine *engine;
-    int fd;
-    void (*ready)(void *arg, uint32_t events);
-    void *arg;
-};
 
 static struct haul_link *links;
 
@@ -56,26 +47,7 @@ static int host_watch(struct haul_engine *engine, int fd, uint32_t events,
                       void (*ready)(void *arg, uint32_t events), void *arg,
                       struct haul_watch **watch)
 {
-    struct haul_watch *made = calloc(1, sizeof *made);
-    *made = (struct haul_watch){.engine = engine, .fd = fd, .ready = ready, .arg = arg};
-    struct epoll_event event = {.events = events, .data.ptr = made};
-    assert_return_code(epoll_ctl(engine->epoll_fd, EPOLL_CTL_ADD, fd, &event), errno);
-    engine->watches++;
-    *watch = made;
-    return 0;
-}
-
-static int host_watch_change(struct haul_watch *watch, uint32_t events)
-{
-    struct epoll_event event = {.events = events, .data.ptr = watch};
-    return epoll_ctl(watch->engine->epoll_fd, EPOLL_CTL_MOD, watch->fd, &event);
-}
-
-static void host_unwatch(struct haul_watch *watch)
-{
-    assert_return_code(epoll_ctl(watch->engine->epoll_fd, EPOLL_CTL_DEL, watch->fd, NULL), errno);
-    watch->engine->watches--;
-    free(watch);
+    return host_watches_add(&engine->watches, fd, events, ready, arg, watch);
 }
 
 static struct haul_link *host_accepted(struct haul_listener *listener, void *conn,
@@ -200,20 +172,32 @@ const struct haul_provider *load_provider(void)
     return provider;
 }
 
+static void woken(void *arg, uint32_t events)
+{
+    const struct haul_engine *engine = arg;
+    uint64_t value;
+    (void)events;
+    (void)!read(engine->wake_fd, &value, sizeof value);
+}
+
+static void close_loop(struct haul_engine *engine)
+{
+    host_unwatch(engine->wake);
+    host_watches_close(&engine->watches);
+    close(engine->wake_fd);
+}
+
 int engine_open(struct haul_engine *engine, const char *io_threads, const char *keep_memory)
 {
     *engine = (struct haul_engine){.ops = load_provider()->channel,
                                    .io_threads = io_threads,
                                    .keep_memory = keep_memory,
-                                   .epoll_fd = epoll_create1(EPOLL_CLOEXEC),
                                    .wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)};
-    struct epoll_event event = {.events = EPOLLIN};
-    assert_return_code(epoll_ctl(engine->epoll_fd, EPOLL_CTL_ADD, engine->wake_fd, &event), errno);
+    host_watches_open(&engine->watches);
+    host_watches_add(&engine->watches, engine->wake_fd, EPOLLIN, woken, engine, &engine->wake);
     int err = engine->ops->open(engine, &engine->channel);
-    if (err) {
-        close(engine->epoll_fd);
-        close(engine->wake_fd);
-    }
+    if (err)
+        close_loop(engine);
     return err;
 }
 
@@ -223,31 +207,19 @@ void engine_close(struct haul_engine *engine)
         if (link->engine == engine)
             hang_up(link, false);
     engine->ops->close(engine->channel);
-    assert_int_equal(engine->watches, 0);
-    close(engine->epoll_fd);
-    close(engine->wake_fd);
+    close_loop(engine);
 }
 
 /* One pass, which may sleep for at most `ms`. Returns whether anything happened. */
 static bool pass(struct haul_engine *engine, int ms)
 {
-    struct epoll_event events[16];
     bool worked = engine->ops->progress(engine->channel);
     uint64_t due_ns = engine->ops->deadline_ns(engine->channel), now = host_real_ns();
     if (worked)
         ms = 0;
     else if (due_ns != UINT64_MAX && due_ns < now + (uint64_t)ms * 1000000u)
         ms = due_ns <= now ? 0 : (int)((due_ns - now) / 1000000u) + 1;
-    int count = epoll_wait(engine->epoll_fd, events, 16, ms);
-    for (int i = 0; i < count; i++) {
-        struct haul_watch *watch = events[i].data.ptr;
-        uint64_t value;
-        if (watch)
-            watch->ready(watch->arg, events[i].events);
-        else
-            (void)!read(engine->wake_fd, &value, sizeof value);
-    }
-    return worked || count > 0;
+    return host_watches_run(&engine->watches, ms) || worked;
 }
 
 void run_until(struct haul_engine *engine, bool (*condition)(void *arg), void *arg)

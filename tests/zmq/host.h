@@ -4,6 +4,7 @@
 #define HAUL_TEST_ZMQ_HOST_H
 
 #include "host_basics.h"
+#include "host_watches.h"
 
 enum { FRAMES_MAX = 4096, LINKS_MAX = 1024, COOKIES_MAX = 64 };
 
@@ -48,10 +49,11 @@ struct haul_listener {
 struct haul_engine {
     const struct haul_channel_ops *ops;
     void *channel;
-    int epoll_fd, wake_fd;
+    struct host_watches watches;
+    struct haul_watch *wake;
+    int wake_fd;
     const char *io_threads, *keep_memory; /* the settings zmq_... */
     char bound[256];
-    unsigned watches;
 };
 
 /* The provider, loaded from the folder in HAUL_PROVIDER_PATH. */
