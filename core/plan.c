@@ -91,6 +91,12 @@ static bool peer_reads_all(const struct haul_link *link)
     return !ops->reads_all || ops->reads_all(link->rma_peer);
 }
 
+/* A slab that is no file (there was no descriptor for it) can only be read in our process. */
+static bool is_reachable(const struct haul_link *link, const struct haul_block *block)
+{
+    return peer_reads_all(link) || haul_slab_file(block->slab) >= 0;
+}
+
 /* The region that an array is read from, or NULL. */
 static void *find_region(struct haul_op *op, struct haul_manifest_array *item,
                          struct haul_block *block)
@@ -103,7 +109,9 @@ static void *find_region(struct haul_op *op, struct haul_manifest_array *item,
         block = copy_array(op, item);
         item->given = block != NULL;
     }
-    return block ? haul_slab_regions(block->slab)[op->link->rma->slot] : NULL;
+    if (!block || !is_reachable(op->link, block))
+        return NULL;
+    return haul_slab_regions(block->slab)[op->link->rma->slot];
 }
 
 /* Adds the way to read an array by rma; without one it is fetched on the channel. */

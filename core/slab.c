@@ -10,6 +10,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #define FAULT_IN_MAX ((size_t)64 << 20)
@@ -53,20 +54,25 @@ static char *map_aligned(size_t bytes)
     return start + head;
 }
 
-/* A memory file of so many bytes. One page in each unit is there: huge pages are made of units that
- * are not empty. -1: errno. */
-static int make_file(size_t bytes)
+/* A memory file. -1: no descriptor is left for one; of half of them connections have the use. */
+static int open_file(void)
 {
+    struct rlimit limit;
     int file = memfd_create("haul", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-    bool made = file >= 0 && !ftruncate(file, (off_t)bytes);
-    for (size_t at = 0; made && at < bytes; at += HAUL_SLAB_UNIT)
-        made = pwrite(file, "", 1, (off_t)at) == 1;
-    if (made || file < 0)
+    if (file < 0 || getrlimit(RLIMIT_NOFILE, &limit) || (rlim_t)file < limit.rlim_cur / 2)
         return file;
-    int error = errno;
     close(file);
-    errno = error;
     return -1;
+}
+
+/* Gives it its size. One page in each unit is there: huge pages are made of units that are not
+ * empty. */
+static bool size_file(int file, size_t bytes)
+{
+    bool done = !ftruncate(file, (off_t)bytes);
+    for (size_t at = 0; done && at < bytes; at += HAUL_SLAB_UNIT)
+        done = pwrite(file, "", 1, (off_t)at) == 1;
+    return done;
 }
 
 static bool allocate_file(int file, size_t bytes)
@@ -134,10 +140,11 @@ static bool map_memory(struct haul_slab *slab, bool as_file)
     slab->base = map_aligned(slab->bytes);
     if (!slab->base)
         return false;
-    if (as_file) {
-        slab->file = make_file(slab->bytes);
-        return slab->file >= 0 && map_file(slab) && fault_in(slab->base, slab->bytes);
-    }
+    if (as_file)
+        slab->file = open_file();
+    if (slab->file >= 0)
+        return size_file(slab->file, slab->bytes) && map_file(slab) &&
+               fault_in(slab->base, slab->bytes);
     return slab->bytes > FAULT_IN_MAX || fault_in(slab->base, slab->bytes);
 }
 

@@ -45,7 +45,7 @@ struct haul_slab {
 };
 
 /* Maps a slab (bytes: a multiple of HAUL_SLAB_UNIT) with every page present. as_file: see struct
- * haul_pool_hooks. Errors: HAUL_NO_MEMORY. */
+ * haul_pool_hooks; private memory where no descriptor is left. Errors: HAUL_NO_MEMORY. */
 int haul_slab_map(size_t bytes, bool as_file, struct haul_slab **slab);
 void haul_slab_unmap(struct haul_slab *slab);
 
