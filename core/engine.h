@@ -471,8 +471,8 @@ int haul_op_create(struct haul_peer *peer, struct haul_dict *dict, enum haul_op_
 void haul_op_unreference(struct haul_op *op);
 /* Its given arrays are not in the peer's use any more: back to the pool. */
 void haul_op_free_given(struct haul_op *op);
-/* The same when the connection is lost: as soon as the peer does not look at them any more. */
-void haul_op_retire_given(struct haul_op *op);
+/* The same when its connection is lost: as soon as the peer does not look at them any more. */
+void haul_op_retire_given(struct haul_op *op, const struct haul_link *link);
 /* Gives those back that nobody looks at any more. unmapping: all that may leave our address space.
  */
 void haul_retired_sweep(struct haul_engine *engine, bool unmapping);
@@ -695,6 +695,7 @@ void haul_peer_shut(struct haul_peer *peer, const char *why);
 /* A dict's array and its memory. */
 struct haul_dict_entry {
     struct haul_list node; /* of an op that it was given to */
+    const void *link;      /* that was lost: its peer may still look (to be compared only) */
     struct haul_array array;
     struct haul_block *block; /* from haul_dict_alloc(), else NULL */
     bool give;                /* with the next send */

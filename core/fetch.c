@@ -13,8 +13,9 @@
  * fetch on the channel that hardly moves while others wait gives its turn and its memory up. */
 #include "engine.h"
 
-/* Of the running fetches, still to come when the next one starts. */
-enum { LOOK_AHEAD_BYTES = 2 << 20 };
+/* Of the running fetches, still to come when the next one starts. Of reads no more is seen than
+ * their ends: then it starts with the last of them. */
+enum { LOOK_AHEAD_BYTES = 2 << 20, LOOK_AHEAD_BYTES_READ = HAUL_READ_BYTES };
 
 /* ---- The channel ----------------------------------------------------------------------------- */
 
@@ -232,8 +233,9 @@ static void give_turn(struct haul_message *message)
 
 static bool has_turn(const struct haul_engine *engine)
 {
+    uint64_t ahead = engine->reads > 0 ? LOOK_AHEAD_BYTES_READ : LOOK_AHEAD_BYTES;
     return engine->fetches < haul_width_now(&engine->fetch_width) ||
-           engine->fetch_bytes_left < LOOK_AHEAD_BYTES;
+           engine->fetch_bytes_left <= ahead;
 }
 
 bool haul_fetch_schedule(struct haul_engine *engine)

@@ -171,19 +171,20 @@ static bool is_viewed(const struct haul_engine *engine, const struct haul_dict_e
         const struct haul_rma_ops *ops = transport->provider->rma;
         if (transport->rma && ops->viewed && regions[transport->slot] &&
             ops->viewed(regions[transport->slot], entry->array.data, (size_t)entry->array.nbytes,
-                        unmapping))
+                        entry->link, unmapping))
             return true;
     }
     return false;
 }
 
-void haul_op_retire_given(struct haul_op *op)
+void haul_op_retire_given(struct haul_op *op, const struct haul_link *link)
 {
     struct haul_engine *engine = op->engine;
     HAUL_LIST_EACH(&op->given, node)
     {
         struct haul_dict_entry *entry = HAUL_CONTAINER_OF(node, struct haul_dict_entry, node);
         haul_list_remove(node);
+        entry->link = link;
         if (is_viewed(engine, entry, false)) {
             haul_list_append(&engine->retired, node);
             haul_engine_timer(engine, haul_now_ns());
@@ -225,7 +226,7 @@ static void finish(struct haul_op *op)
     op->dict = NULL;
     bool kept = keep_given(op);
     if (!kept && op->gives && !op->released)
-        haul_op_retire_given(op);
+        haul_op_retire_given(op, op->link);
     else if (!kept)
         haul_op_free_given(op);
     HAUL_COUNT(peer, ops_under_way, UINT64_MAX); /* less one */

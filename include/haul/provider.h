@@ -24,7 +24,7 @@ extern "C" {
 #endif
 
 /* Must match exactly before 1.0. */
-#define HAUL_PROVIDER_ABI 4u
+#define HAUL_PROVIDER_ABI 5u
 /* The one symbol that a plugin exports: a function of type haul_provider_entry_fn. The file is
  * named haul_<name>.so. */
 #define HAUL_PROVIDER_ENTRY haul_provider_entry
@@ -293,7 +293,7 @@ struct haul_rma_ops {
 
     /* Registers memory, once for a slab and not per message. access: enum haul_rma_access bits.
      * file: with HAUL_RMA_FILES and HAUL_RMA_OFFER, of a slab: the file that it is all of, which
-     * stays open until dereg(); else -1. */
+     * stays open until dereg(); else (or where no descriptor was left) -1. */
     int (*reg)(void *rma, void *base, size_t bytes, unsigned access, int file, void **region);
     void (*dereg)(void *region);
 
@@ -317,9 +317,10 @@ struct haul_rma_ops {
                void **mapping);
     void (*unmap)(void *mapping);
     /* Whether a peer may still look at bytes of ours, of whose connection nothing more will be
-     * heard: core does not use them anew until it may not. unmapping: whether it would even lose
-     * them if they were taken out of our address space. Optional where there is no map. */
-    bool (*viewed)(void *region, const void *start, size_t bytes, bool unmapping);
+     * heard: core does not use them anew until it may not. link: by which they were offered; it may
+     * be gone, and is to be compared only. unmapping: whether the peer would even lose them if they
+     * were taken out of our address space. Optional where there is no map. */
+    bool (*viewed)(void *region, const void *start, size_t bytes, const void *link, bool unmapping);
 
     /* Optional (NULL): as for the channel; software rma also serves the reads of its peers here. */
     bool (*progress)(void *rma);

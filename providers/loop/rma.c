@@ -477,12 +477,13 @@ static void unmap(void *handle)
 }
 
 /* In one process a view is of the exporter's own mapping: that must stay as well. */
-static bool viewed(void *handle, const void *start, size_t bytes, bool unmapping)
+static bool viewed(void *handle, const void *start, size_t bytes, const void *link, bool unmapping)
 {
     const struct region *region = handle;
     const struct mapping *mapping;
     uint64_t address = (uintptr_t)start;
     bool found = false;
+    (void)link;
     (void)unmapping;
     pthread_rwlock_rdlock(&table.lock);
     LIST_FOREACH(mapping, &region->views, node)

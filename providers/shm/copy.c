@@ -1,9 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Copies, by several threads when they are large.
+ * Copies, slice by slice, by all threads that have time: those that help take slices whenever there
+ * are any, and the driving thread takes one in each pass, between its looks at the connections.
  *
  * The bytes of another process are read together with its cookie, in one system call: the kernel
  * takes the address space of that process number once per call, so that the cookie proves whose
- * memory it was, also if the process has ended meanwhile and its number was given to another. */
+ * memory it was, also if the process has ended meanwhile and its number was given to another.
+ *
+ * Locks. A copier's lock is held for a few instructions, never during a copy; it may be taken under
+ * the drive lock, and under it no other is. */
 #include "shm.h"
 
 #include <errno.h>
@@ -14,130 +18,175 @@
 #include <string.h>
 #include <sys/uio.h>
 
-enum {
-    SLICE_BYTES = 512 << 10, /* some 100 us: for so long one may wait for another at the end */
-    WORTH_BYTES = 1 << 20,   /* less is not worth a wake-up */
-};
+/* What one thread copies before it looks for what else there is: alone it looks at connections
+ * about every millisecond; with others it has less to wait for at a copy's end. */
+enum { SLICE_ALONE = 4 << 20, SLICE_SHARED = 512 << 10 };
 /* The next large copy mostly follows at once: so long a thread looks for it before it sleeps. */
 #define SPIN_NS ((uint64_t)50000)
 
-/* A copy: of memory of ours (from != NULL), or of a peer's process. */
-struct job {
-    char *to;
-    const char *from;
-    const struct haul_shm_peer *peer;
-    uint64_t address;
-    size_t bytes;
-};
-
 struct haul_shm_copier {
+    struct haul_engine *engine;
     unsigned threads; /* that help */
     pthread_t *ids;
     pthread_mutex_t lock;
-    pthread_cond_t work, done;
-    struct job job;
-    unsigned slices, next; /* of the job; next: to be taken */
-    int err;               /* the first one */
+    pthread_cond_t work;
+    TAILQ_HEAD(, haul_shm_copy) copies; /* of which nobody has taken the last slice */
+    bool awaited;                       /* the driver wants to know when one has ended */
     bool stop;
-    /* Written under the lock, and looked at without it by those that spin: */
-    atomic_uint jobs; /* so far */
-    atomic_uint left; /* slices not done yet */
+    atomic_uint added; /* copies so far; those that spin look at it without the lock */
 };
 
-/* ---- One slice ------------------------------------------------------------------------------ */
+/* ---- One thread ------------------------------------------------------------------------------ */
 
-static int process_failed(const struct haul_shm_peer *peer, int error)
+static int error_of(int number)
 {
-    if (error == ESRCH)
-        return haul_shm_host->fail(HAUL_PEER_LOST, "process %d has ended", (int)peer->pid);
-    if (error == EPERM || error == ENOSYS)
-        return haul_shm_host->fail(HAUL_UNSUPPORTED,
-                                   "the memory of process %d may not be read from here (%s)",
-                                   (int)peer->pid, strerror(error));
-    if (error == ENOMEM)
-        return haul_shm_host->fail(HAUL_NO_MEMORY, "the memory of process %d cannot be read: %s",
-                                   (int)peer->pid, strerror(error));
-    return haul_shm_host->fail(HAUL_PROTOCOL, "process %d has no memory at an address it offers",
-                               (int)peer->pid);
+    if (number == ESRCH)
+        return HAUL_PEER_LOST;
+    if (number == EPERM || number == ENOSYS)
+        return HAUL_UNSUPPORTED;
+    return number == ENOMEM ? HAUL_NO_MEMORY : HAUL_PROTOCOL;
 }
 
 /* Copies some of it. Returns how much, or an error. */
-static ssize_t copy_some(const struct job *job)
+static ssize_t copy_some(const struct haul_shm_copy *copy)
 {
     uint8_t cookie[HAUL_SHM_COOKIE_BYTES];
-    const struct haul_shm_peer *peer = job->peer;
-    const struct iovec here[] = {{cookie, sizeof cookie}, {job->to, job->bytes}};
+    const struct haul_shm_peer *peer = copy->peer;
+    const struct iovec here[] = {{cookie, sizeof cookie}, {copy->to, copy->bytes}};
     const struct iovec there[] = {
         {(void *)(uintptr_t)peer->cookie_address, sizeof cookie},
-        {(void *)(uintptr_t)job->address, job->bytes},
+        {(void *)(uintptr_t)copy->address, copy->bytes},
     };
-    size_t count = job->bytes > 0 ? 2 : 1;
+    size_t count = copy->bytes > 0 ? 2 : 1;
     ssize_t got = process_vm_readv(peer->pid, here, count, there, count, 0);
     if (got < 0)
-        return process_failed(peer, errno);
+        return error_of(errno);
     if (got < (ssize_t)sizeof cookie || memcmp(cookie, peer->cookie, sizeof cookie) != 0)
-        return haul_shm_host->fail(HAUL_PEER_LOST, "process %d is another one by now",
-                                   (int)peer->pid);
+        return HAUL_PEER_LOST; /* another process has its number by now */
     got -= (ssize_t)sizeof cookie;
-    return got > 0 || job->bytes == 0 ? got : process_failed(peer, EFAULT);
+    return got > 0 || copy->bytes == 0 ? got : HAUL_PROTOCOL;
 }
 
-static int run(struct job job)
+int haul_shm_copy(struct haul_shm_copy copy)
 {
-    if (job.from) {
-        memcpy(job.to, job.from, job.bytes);
+    if (copy.from) {
+        memcpy(copy.to, copy.from, copy.bytes);
         return 0;
     }
     do {
-        ssize_t got = copy_some(&job);
+        ssize_t got = copy_some(&copy);
         if (got < 0)
             return (int)got;
-        job.to += got;
-        job.address += (uint64_t)got;
-        job.bytes -= (size_t)got;
-    } while (job.bytes > 0);
+        copy.to += got;
+        copy.address += (uint64_t)got;
+        copy.bytes -= (size_t)got;
+    } while (copy.bytes > 0);
     return 0;
 }
 
-/* ---- Threads -------------------------------------------------------------------------------- */
+/* ---- Slices (under the lock) ----------------------------------------------------------------- */
 
-static struct job slice_of(const struct job *job, unsigned slice)
+static void take_out(struct haul_shm_copier *copier, struct haul_shm_copy *copy)
 {
-    size_t from = (size_t)slice * SLICE_BYTES;
-    struct job part = *job;
-    part.to += from;
-    if (part.from)
-        part.from += from;
-    part.address += from;
-    part.bytes = job->bytes - from < SLICE_BYTES ? job->bytes - from : SLICE_BYTES;
-    return part;
+    if (copy->listed)
+        TAILQ_REMOVE(&copier->copies, copy, node);
+    copy->listed = false;
 }
 
-/* Takes slices until there are none. Under the lock. */
-static void take_slices(struct haul_shm_copier *copier)
+static struct haul_shm_copy cut_slice(struct haul_shm_copier *copier, struct haul_shm_copy *copy)
 {
-    while (copier->next < copier->slices) {
-        struct job part = slice_of(&copier->job, copier->next++);
-        pthread_mutex_unlock(&copier->lock);
-        int err = run(part);
-        pthread_mutex_lock(&copier->lock);
-        if (err && !copier->err)
-            copier->err = err;
-        if (atomic_fetch_sub(&copier->left, 1) == 1)
-            pthread_cond_signal(&copier->done);
+    size_t most = copier->threads > 0 ? SLICE_SHARED : SLICE_ALONE;
+    struct haul_shm_copy slice = *copy;
+    slice.bytes = copy->bytes < most ? copy->bytes : most;
+    copy->to += slice.bytes;
+    if (copy->from)
+        copy->from += slice.bytes;
+    copy->address += slice.bytes;
+    copy->bytes -= slice.bytes;
+    if (copy->bytes == 0)
+        take_out(copier, copy);
+    return slice;
+}
+
+/* Copies the next slice, without the lock. Returns whether there was one. */
+static bool copy_slice(struct haul_shm_copier *copier)
+{
+    struct haul_shm_copy *copy = TAILQ_FIRST(&copier->copies);
+    if (!copy)
+        return false;
+    struct haul_shm_copy slice = cut_slice(copier, copy);
+    copy->under_way++;
+    pthread_mutex_unlock(&copier->lock);
+    int err = haul_shm_copy(slice);
+    pthread_mutex_lock(&copier->lock);
+    copy->under_way--;
+    if (err) {
+        copy->err = copy->err ? copy->err : err;
+        take_out(copier, copy);
     }
+    if (copier->awaited && !copy->listed && copy->under_way == 0) {
+        copier->awaited = false;
+        haul_shm_host->wake(copier->engine);
+    }
+    return true;
 }
 
-/* Waits for a short time until the word is (or is not) `value`. Under the lock, which it leaves
- * meanwhile. Returns whether it came to that. */
-static bool spin(struct haul_shm_copier *copier, const atomic_uint *word, unsigned value, bool is)
+/* ---- For the driving thread ------------------------------------------------------------------ */
+
+void haul_shm_copier_add(struct haul_shm_copier *copier, struct haul_shm_copy *copy)
 {
+    pthread_mutex_lock(&copier->lock);
+    copy->listed = true;
+    TAILQ_INSERT_TAIL(&copier->copies, copy, node);
+    copier->added++;
+    pthread_cond_broadcast(&copier->work);
+    pthread_mutex_unlock(&copier->lock);
+}
+
+void haul_shm_copier_stop(struct haul_shm_copier *copier, struct haul_shm_copy *copy)
+{
+    pthread_mutex_lock(&copier->lock);
+    take_out(copier, copy);
+    pthread_mutex_unlock(&copier->lock);
+}
+
+bool haul_shm_copier_work(struct haul_shm_copier *copier)
+{
+    pthread_mutex_lock(&copier->lock);
+    bool did = copy_slice(copier);
+    pthread_mutex_unlock(&copier->lock);
+    return did;
+}
+
+bool haul_shm_copier_has_work(struct haul_shm_copier *copier)
+{
+    pthread_mutex_lock(&copier->lock);
+    bool has = !TAILQ_EMPTY(&copier->copies);
+    pthread_mutex_unlock(&copier->lock);
+    return has;
+}
+
+bool haul_shm_copier_ended(struct haul_shm_copier *copier, const struct haul_shm_copy *copy)
+{
+    pthread_mutex_lock(&copier->lock);
+    bool ended = !copy->listed && copy->under_way == 0;
+    copier->awaited |= !ended;
+    pthread_mutex_unlock(&copier->lock);
+    return ended;
+}
+
+/* ---- Threads that help ----------------------------------------------------------------------- */
+
+/* Waits for a short time for another copy than the last one. Under the lock, which it leaves
+ * meanwhile. */
+static void spin(struct haul_shm_copier *copier)
+{
+    unsigned seen = copier->added;
     uint64_t end_ns = haul_shm_host->now_ns() + SPIN_NS;
     pthread_mutex_unlock(&copier->lock);
-    while ((atomic_load(word) == value) != is && haul_shm_host->now_ns() < end_ns)
+    while (copier->added == seen && haul_shm_host->now_ns() < end_ns)
         ;
     pthread_mutex_lock(&copier->lock);
-    return (atomic_load(word) == value) == is;
 }
 
 static void *help(void *arg)
@@ -145,55 +194,15 @@ static void *help(void *arg)
     struct haul_shm_copier *copier = arg;
     pthread_mutex_lock(&copier->lock);
     while (!copier->stop) {
-        unsigned seen = copier->jobs;
-        take_slices(copier);
-        if (!spin(copier, &copier->jobs, seen, false) && !copier->stop)
+        while (copy_slice(copier))
+            ;
+        spin(copier);
+        if (TAILQ_EMPTY(&copier->copies) && !copier->stop)
             pthread_cond_wait(&copier->work, &copier->lock);
     }
     pthread_mutex_unlock(&copier->lock);
     return NULL;
 }
-
-static int copy(struct haul_shm_copier *copier, const struct job *job)
-{
-    if (copier->threads == 0 || job->bytes < WORTH_BYTES)
-        return run(*job);
-    pthread_mutex_lock(&copier->lock);
-    copier->job = *job;
-    copier->slices = (unsigned)((job->bytes + SLICE_BYTES - 1) / SLICE_BYTES);
-    copier->left = copier->slices;
-    copier->next = 0;
-    copier->err = 0;
-    copier->jobs++;
-    pthread_cond_broadcast(&copier->work);
-    take_slices(copier);
-    if (!spin(copier, &copier->left, 0, true))
-        while (copier->left > 0)
-            pthread_cond_wait(&copier->done, &copier->lock);
-    int err = copier->err;
-    pthread_mutex_unlock(&copier->lock);
-    return err;
-}
-
-unsigned haul_shm_copier_threads(const struct haul_shm_copier *copier)
-{
-    return copier->threads + 1;
-}
-
-void haul_shm_copy(struct haul_shm_copier *copier, char *to, const char *from, size_t bytes)
-{
-    const struct job job = {.to = to, .from = from, .bytes = bytes};
-    copy(copier, &job);
-}
-
-int haul_shm_copy_process(struct haul_shm_copier *copier, char *to,
-                          const struct haul_shm_peer *peer, uint64_t address, size_t bytes)
-{
-    const struct job job = {.to = to, .peer = peer, .address = address, .bytes = bytes};
-    return copy(copier, &job);
-}
-
-/* ---- Life ----------------------------------------------------------------------------------- */
 
 /* Signals are for the program's threads. */
 static int start_thread(struct haul_shm_copier *copier)
@@ -206,11 +215,15 @@ static int start_thread(struct haul_shm_copier *copier)
     if (err)
         return haul_shm_host->fail(HAUL_SYSTEM, "cannot start a thread that copies: %s",
                                    strerror(err));
-    pthread_setname_np(copier->ids[copier->threads++], "haul-copy");
+    pthread_setname_np(copier->ids[copier->threads], "haul-copy");
+    pthread_mutex_lock(&copier->lock);
+    copier->threads++;
+    pthread_mutex_unlock(&copier->lock);
     return 0;
 }
 
-int haul_shm_copier_create(unsigned threads, struct haul_shm_copier **copier)
+int haul_shm_copier_create(struct haul_engine *engine, unsigned threads,
+                           struct haul_shm_copier **copier)
 {
     struct haul_shm_copier *made = calloc(1, sizeof *made);
     if (made)
@@ -219,9 +232,10 @@ int haul_shm_copier_create(unsigned threads, struct haul_shm_copier **copier)
         free(made);
         return haul_shm_host->fail(HAUL_NO_MEMORY, "no memory for %u threads", threads);
     }
+    made->engine = engine;
+    TAILQ_INIT(&made->copies);
     pthread_mutex_init(&made->lock, NULL);
     pthread_cond_init(&made->work, NULL);
-    pthread_cond_init(&made->done, NULL);
     int err = 0;
     while (!err && made->threads + 1 < threads)
         err = start_thread(made);
@@ -237,12 +251,11 @@ void haul_shm_copier_destroy(struct haul_shm_copier *copier)
 {
     pthread_mutex_lock(&copier->lock);
     copier->stop = true;
-    copier->jobs++; /* those that spin see it */
+    copier->added++; /* those that spin see it */
     pthread_cond_broadcast(&copier->work);
     pthread_mutex_unlock(&copier->lock);
     for (unsigned i = 0; i < copier->threads; i++)
         pthread_join(copier->ids[i], NULL);
-    pthread_cond_destroy(&copier->done);
     pthread_cond_destroy(&copier->work);
     pthread_mutex_destroy(&copier->lock);
     free(copier->ids);

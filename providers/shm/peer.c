@@ -47,10 +47,10 @@ static struct haul_shm_peer *get_peer(struct haul_shm *shm, struct haul_link *li
 
 void haul_shm_peer_settle(struct haul_shm_peer *peer)
 {
-    if (peer->link || peer->attached)
+    if (peer->link)
         return;
     haul_shm_view_end(peer); /* (which keeps what is looked at) */
-    if (peer->views > 0 || peer->viewer >= 0)
+    if (peer->attached || peer->views > 0 || peer->viewer >= 0)
         return;
     TAILQ_REMOVE(&peer->shm->peers, peer, node);
     free(peer->windows);
@@ -62,6 +62,7 @@ void haul_shm_lost(void *rma, struct haul_link *link)
     struct haul_shm_peer *peer = find_peer(rma, link);
     if (!peer)
         return;
+    peer->was = link;
     peer->link = NULL;
     haul_shm_peer_settle(peer);
 }
@@ -135,7 +136,7 @@ static int parse(const uint8_t *from, size_t bytes, struct haul_shm_place *place
 static bool may_copy(const struct haul_shm_peer *peer)
 {
     char nothing;
-    if (!haul_shm_copy_process(peer->shm->copier, &nothing, peer, 0, 0))
+    if (!haul_shm_copy((struct haul_shm_copy){.peer = peer, .to = &nothing}))
         return true;
     haul_shm_host->log(HAUL_LOG_INFO,
                        "shm: process %d copies what it sends to us into memory that both see, "
@@ -162,8 +163,9 @@ int haul_shm_attach(void *rma, const void *blob, size_t bytes, struct haul_link 
     peer->pid = (pid_t)place.pid;
     peer->cookie_address = haul_get_u64(from + 52);
     memcpy(peer->cookie, from + 60, sizeof peer->cookie);
-    err = haul_shm_view_connect(peer, (const char *)from + 92, place.pid, place.uid, from + 76,
-                                may_copy(peer));
+    err = haul_shm_view_connect(peer, (const char *)from + 92, place.pid, place.uid);
+    if (!err)
+        err = haul_shm_view_begin(peer, from + 76, may_copy(peer));
     if (err)
         return err;
     peer->attached = true;

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Reads: copies that this process makes itself, a piece in each pass, so that the connections are
- * looked at in between.
+ * Reads: copies that this process makes itself (copy.c).
  *
  * A read ends in progress(), and in no other place. One out of a slab whose file has not come yet
- * waits for it. fence() ends those that are not done; none is under way outside of progress().
+ * waits for it. A small one is copied as soon as it starts; large ones slice by slice, in the order
+ * in which they came, by whoever has time. fence() stops those that are not done; such a read ends
+ * when the slices that are under way have.
  *
  * A read that fails mostly does so because the peer has just ended, or has its memory back since
  * its end of the connection was lost: news that our end will soon have too. So it is kept for a
@@ -14,7 +15,10 @@
 
 enum {
     READS_PER_PEER = 16,
-    PIECE_BYTES = 4 << 20, /* of one pass and thread: about a millisecond */
+    LARGE_BYTES = 1 << 20, /* less is not worth another thread's wake-up */
+    /* Then the connections are looked at: */
+    STEPS_PER_PASS = 64,
+    SMALL_BYTES_PER_PASS = 4 << 20,
 };
 #define NEWS_NS ((uint64_t)200000000)
 
@@ -44,8 +48,10 @@ int haul_shm_read(void *handle, const uint8_t *way_bytes, size_t way_count, uint
     struct haul_shm_read *read = take_read(shm);
     if (!read)
         return haul_shm_host->fail(HAUL_NO_MEMORY, "no memory for a read");
-    *read = (struct haul_shm_read){
-        .peer = peer, .cookie = cookie, .to = to, .way = {way.slab, way.offset + offset, bytes}};
+    *read = (struct haul_shm_read){.peer = peer,
+                                   .cookie = cookie,
+                                   .way = {way.slab, way.offset + offset, bytes},
+                                   .copy = {.to = to, .bytes = bytes}};
     peer->reads++;
     if (TAILQ_EMPTY(&shm->reads))
         haul_shm_host->wake(shm->engine);
@@ -58,8 +64,69 @@ void haul_shm_fence(void *handle)
     struct haul_shm_peer *peer = handle;
     struct haul_shm_read *read;
     TAILQ_FOREACH(read, &peer->shm->reads, node)
-    read->fenced |= read->peer == peer;
+    {
+        if (read->peer != peer)
+            continue;
+        read->fenced = true;
+        haul_shm_copier_stop(peer->shm->copier, &read->copy);
+    }
     haul_shm_host->wake(peer->shm->engine);
+}
+
+/* ---- Steps of a read ------------------------------------------------------------------------- */
+
+/* Returns the bytes that it has copied. */
+static size_t start(struct haul_shm_read *read)
+{
+    struct haul_shm_copy *copy = &read->copy;
+    struct haul_shm_peer *peer = read->peer;
+    read->started = true;
+    if (read->way.slab) {
+        copy->from = haul_shm_view_open(peer, &read->way, &read->window);
+        copy->err = copy->from ? 0 : HAUL_PROTOCOL;
+    } else {
+        copy->peer = peer;
+        copy->address = read->way.offset;
+    }
+    if (copy->err)
+        return 0;
+    if (copy->bytes >= LARGE_BYTES) {
+        haul_shm_copier_add(peer->shm->copier, copy);
+        return 0;
+    }
+    copy->err = haul_shm_copy(*copy);
+    return copy->bytes;
+}
+
+static const char *reason(int err)
+{
+    switch (err) {
+    case HAUL_PEER_LOST:
+        return "it has ended";
+    case HAUL_UNSUPPORTED:
+        return "its memory may not be read from here";
+    case HAUL_NO_MEMORY:
+        return "there is no memory for it";
+    default:
+        return "it has nothing where it says that an array is";
+    }
+}
+
+static void end(struct haul_shm_read *read)
+{
+    struct haul_shm_peer *peer = read->peer;
+    struct haul_shm *shm = peer->shm;
+    void *cookie = read->cookie;
+    int err = read->fenced ? HAUL_CANCELLED : read->copy.err;
+    if (err && !read->fenced)
+        haul_shm_host->log(HAUL_LOG_WARNING, "shm: an array of process %d cannot be read: %s",
+                           (int)peer->pid, reason(err));
+    if (read->window)
+        haul_shm_unmap(read->window);
+    peer->reads--;
+    TAILQ_REMOVE(&shm->reads, read, node);
+    TAILQ_INSERT_TAIL(&shm->unused_reads, read, node);
+    haul_shm_host->read_done(cookie, err);
 }
 
 /* Whether the slab that it reads from may still be told of. */
@@ -69,69 +136,39 @@ static bool waits_for_slab(const struct haul_shm_read *read)
     return read->way.slab > peer->last_slab && peer->source >= 0 && !peer->deaf;
 }
 
+/* When its next step is due; UINT64_MAX: something will happen before. */
 static uint64_t due_ns(const struct haul_shm_read *read)
 {
-    if (read->fenced)
-        return 0;
-    if (read->err)
-        return read->ends_at_ns;
-    return read->way.slab > 0 && waits_for_slab(read) ? UINT64_MAX : 0;
+    if (!read->started)
+        return !read->fenced && waits_for_slab(read) ? UINT64_MAX : 0;
+    if (!haul_shm_copier_ended(read->peer->shm->copier, &read->copy))
+        return UINT64_MAX;
+    return read->fenced || !read->copy.err ? 0 : read->ends_at_ns;
 }
 
-/* Copies the next piece. Returns how the read ends, or HAUL_BUSY: it goes on. */
-static int copy_piece(struct haul_shm_read *read, size_t *budget)
+/* Returns the bytes that it has copied. */
+static size_t take_step(struct haul_shm_read *read)
 {
-    struct haul_shm_copier *copier = read->peer->shm->copier;
-    struct haul_shm_window *window;
-    size_t n = read->way.bytes < *budget ? (size_t)read->way.bytes : *budget;
-    int err = 0;
-    if (read->way.slab) {
-        const char *from = haul_shm_view_find(read->peer, &read->way, &window);
-        if (!from)
-            return haul_shm_host->fail(HAUL_PROTOCOL, "the peer's way leads to no slab of it");
-        haul_shm_copy(copier, read->to, from, n);
-    } else {
-        err = haul_shm_copy_process(copier, read->to, read->peer, read->way.offset, n);
-    }
-    read->to += n;
-    read->way.offset += n;
-    read->way.bytes -= n;
-    *budget -= n;
-    return !err && read->way.bytes > 0 ? HAUL_BUSY : err;
-}
-
-static void end_read(struct haul_shm_read *read, int err)
-{
-    struct haul_shm *shm = read->peer->shm;
-    void *cookie = read->cookie;
-    read->peer->reads--;
-    TAILQ_REMOVE(&shm->reads, read, node);
-    TAILQ_INSERT_TAIL(&shm->unused_reads, read, node);
-    haul_shm_host->read_done(cookie, err);
-}
-
-/* Does what there is to do for it now. */
-static void run(struct haul_shm_read *read, size_t *budget)
-{
-    if (read->fenced || read->err) {
-        end_read(read, read->fenced ? HAUL_CANCELLED : read->err);
-        return;
-    }
-    int err = copy_piece(read, budget);
-    if (!err) {
-        end_read(read, 0);
-    } else if (err != HAUL_BUSY) {
-        read->err = err;
+    if (!read->started && !read->fenced)
+        return start(read);
+    if (read->copy.err && !read->fenced && !read->ends_at_ns)
         read->ends_at_ns = haul_shm_host->now_ns() + NEWS_NS;
-    }
+    else
+        end(read);
+    return 0;
 }
+
+/* ---- Of all reads ---------------------------------------------------------------------------- */
 
 uint64_t haul_shm_reads_due_ns(const struct haul_shm *shm)
 {
     const struct haul_shm_read *read;
-    uint64_t soonest_ns = UINT64_MAX;
+    uint64_t soonest_ns = haul_shm_copier_has_work(shm->copier) ? 0 : UINT64_MAX;
     TAILQ_FOREACH(read, &shm->reads, node)
-    soonest_ns = due_ns(read) < soonest_ns ? due_ns(read) : soonest_ns;
+    {
+        uint64_t read_ns = due_ns(read);
+        soonest_ns = read_ns < soonest_ns ? read_ns : soonest_ns;
+    }
     return soonest_ns;
 }
 
@@ -145,17 +182,27 @@ static struct haul_shm_read *next_read(struct haul_shm *shm)
     return NULL;
 }
 
-/* read_done() may start reads, and fence: the list is looked at anew after each. */
+/* read_done() may start reads, and fence: the list is looked at anew after each step. */
+static bool take_steps(struct haul_shm *shm)
+{
+    struct haul_shm_read *read;
+    size_t bytes = 0;
+    int steps = 0;
+    while (steps < STEPS_PER_PASS && bytes < SMALL_BYTES_PER_PASS &&
+           (read = next_read(shm)) != NULL) {
+        bytes += take_step(read);
+        steps++;
+    }
+    return steps > 0;
+}
+
 bool haul_shm_reads_progress(struct haul_shm *shm)
 {
-    size_t budget = (size_t)PIECE_BYTES * haul_shm_copier_threads(shm->copier);
-    struct haul_shm_read *read;
-    bool did = false;
-    while (budget > 0 && (read = next_read(shm)) != NULL) {
-        run(read, &budget);
-        did = true;
-    }
-    return did;
+    bool did = take_steps(shm);
+    if (!haul_shm_copier_work(shm->copier))
+        return did;
+    take_steps(shm);
+    return true;
 }
 
 void haul_shm_reads_free(struct haul_shm *shm)

@@ -70,14 +70,10 @@ static int check_files(void)
 static void close_shm(void *rma)
 {
     struct haul_shm *shm = rma;
-    struct haul_shm_region *region;
     haul_shm_unlisten(shm);
     haul_shm_peers_end(shm);
     haul_shm_reads_free(shm);
-    while ((region = LIST_FIRST(&shm->unused)) != NULL) {
-        LIST_REMOVE(region, unused);
-        free(region);
-    }
+    haul_shm_regions_free(shm);
     if (shm->copier)
         haul_shm_copier_destroy(shm->copier);
     explicit_bzero(shm->cookie, sizeof shm->cookie);
@@ -102,6 +98,7 @@ static int open_shm(struct haul_engine *engine, const char *kind, void **rma)
     shm->listener = -1;
     shm->push_again_ns = UINT64_MAX;
     TAILQ_INIT(&shm->peers);
+    TAILQ_INIT(&shm->guests);
     TAILQ_INIT(&shm->slabs);
     TAILQ_INIT(&shm->reads);
     TAILQ_INIT(&shm->unused_reads);
@@ -110,7 +107,7 @@ static int open_shm(struct haul_engine *engine, const char *kind, void **rma)
     if (!err)
         err = haul_shm_place_find(&shm->place);
     if (!err)
-        err = haul_shm_copier_create(threads, &shm->copier);
+        err = haul_shm_copier_create(engine, threads, &shm->copier);
     if (!err)
         err = haul_shm_listen(shm);
     if (err) {
@@ -124,6 +121,7 @@ static int open_shm(struct haul_engine *engine, const char *kind, void **rma)
 static bool progress(void *rma)
 {
     struct haul_shm *shm = rma;
+    haul_shm_listen_progress(shm);
     bool did = haul_shm_push(shm);
     return haul_shm_reads_progress(shm) || did;
 }
@@ -132,6 +130,8 @@ static uint64_t deadline_ns(void *rma)
 {
     const struct haul_shm *shm = rma;
     uint64_t due_ns = haul_shm_reads_due_ns(shm);
+    uint64_t listen_ns = haul_shm_listen_due_ns(shm);
+    due_ns = listen_ns < due_ns ? listen_ns : due_ns;
     return due_ns < shm->push_again_ns ? due_ns : shm->push_again_ns;
 }
 

@@ -11,8 +11,9 @@
  * of the other side's. A window (a slab of a peer's, mapped) lives as long as its peer's slab, and
  * as anybody looks through it. The file of a slab of ours is core's.
  *
- * Which thread. All of it runs under the drive lock; the threads that help with large copies
- * (copy.c) touch nothing but the bytes.
+ * Which thread. All of it runs under the drive lock, but for large copies (copy.c): threads that
+ * help with them work without it, meanwhile connections are served. They see the bytes, and of a
+ * peer what does not change: it is not freed, and its window not unmapped, before a read has ended.
  *
  * How it fails. What a peer sends is believed in nothing: a file is mapped when its seals and its
  * blocks say that no page of it can go away, and a place in it is looked up for each use. A peer
@@ -51,31 +52,36 @@ struct haul_shm {
     struct haul_engine *engine;
     struct haul_shm_place place;
     int listener;
-    struct haul_watch *watch;
+    struct haul_watch *listener_watch;
+    uint64_t listen_again_ns; /* no descriptor was left for who connects; 0: it listens */
     char name[HAUL_SHM_NAME_BYTES];
     /* Proves that a process number is still ours: who copies out of this process reads it along,
      * in the same call. */
     uint8_t cookie[HAUL_SHM_COOKIE_BYTES];
 
     TAILQ_HEAD(haul_shm_peers, haul_shm_peer) peers;
-    LIST_HEAD(, haul_shm_guest) guests;  /* connected, without a ticket yet */
-    TAILQ_HEAD(, haul_shm_region) slabs; /* offered, by id */
+    TAILQ_HEAD(, haul_shm_guest) guests; /* connected, without a ticket yet; the oldest first */
+    unsigned guest_count;
+    TAILQ_HEAD(, haul_shm_region) slabs; /* offered, or gone; by their news */
     LIST_HEAD(, haul_shm_region) unused; /* regions to be used again */
-    uint64_t last_slab;                  /* ids are not used again */
-    uint64_t push_again_ns;              /* a peer has not been told of all slabs; or never */
+    uint64_t last_news;
+    uint64_t push_again_ns; /* a peer has not been told all news; or never */
+    uint64_t push_pause_ns; /* that was waited last */
+    unsigned windows;       /* of all peers */
     TAILQ_HEAD(haul_shm_reads, haul_shm_read) reads, unused_reads;
     struct haul_shm_copier *copier;
 };
 
-/* Registered memory. */
+/* Registered memory; that of a slab until all peers know that it is gone. */
 struct haul_shm_region {
     TAILQ_ENTRY(haul_shm_region) node;
     LIST_ENTRY(haul_shm_region) unused;
     struct haul_shm *shm;
     char *base;
     size_t bytes;
-    uint64_t slab; /* its id; 0: not a slab */
-    int file;      /* of the slab: core's */
+    uint64_t slab; /* its id, not used again; 0: not a slab */
+    uint64_t news; /* number of what peers are to be told: its id, or later, that it is gone */
+    int file;      /* of the slab: core's; -1: gone */
 };
 
 /* A slab of a peer's, mapped here. */
@@ -91,10 +97,11 @@ struct haul_shm_window {
 
 /* Who has connected to us and has not shown a ticket. */
 struct haul_shm_guest {
-    LIST_ENTRY(haul_shm_guest) node;
+    TAILQ_ENTRY(haul_shm_guest) node;
     struct haul_shm *shm;
     int socket;
     struct haul_watch *watch;
+    uint64_t leaves_at_ns; /* if it has shown none until then */
 };
 
 /* The other end of a link. */
@@ -102,6 +109,7 @@ struct haul_shm_peer {
     TAILQ_ENTRY(haul_shm_peer) node;
     struct haul_shm *shm;
     struct haul_link *link; /* NULL: lost */
+    const void *was;        /* the link that was lost: to be compared only */
     bool attached;          /* core has it as a handle */
 
     /* It looks at our memory. */
@@ -109,7 +117,7 @@ struct haul_shm_peer {
     bool has_ticket;                       /* not used up */
     int viewer;                            /* that socket, or -1 */
     struct haul_watch *viewer_watch;
-    uint64_t told;    /* the last slab that it was told of */
+    uint64_t told;    /* number of the last news */
     bool copies_ours; /* it can copy out of this process */
 
     /* We look at its memory. */
@@ -131,16 +139,30 @@ struct haul_shm_way {
     uint64_t slab, offset, bytes;
 };
 
+/* A copy, of what is still to be taken. All but the peer changes under the copier's lock once it
+ * was added. */
+struct haul_shm_copy {
+    TAILQ_ENTRY(haul_shm_copy) node;
+    char *to;
+    const char *from;                 /* in a window, or NULL: */
+    const struct haul_shm_peer *peer; /* out of its process */
+    uint64_t address;
+    size_t bytes;
+    bool listed;        /* in the copier's list */
+    unsigned under_way; /* slices */
+    int err;            /* the first one */
+};
+
 /* A read that has not ended. */
 struct haul_shm_read {
     TAILQ_ENTRY(haul_shm_read) node;
     struct haul_shm_peer *peer;
     void *cookie;
-    char *to;
-    struct haul_shm_way way; /* to what is still to come */
-    bool fenced;
-    int err;             /* with which it will end ... */
-    uint64_t ends_at_ns; /* ... if it is not fenced before; 0: it has not failed */
+    struct haul_shm_way way;
+    bool started, fenced;
+    struct haul_shm_window *window; /* that it looks through, or NULL */
+    struct haul_shm_copy copy;
+    uint64_t ends_at_ns; /* it has failed: when it ends, if it is not fenced before; 0: not known */
 };
 
 int haul_shm_way_parse(const uint8_t *way, size_t way_bytes, struct haul_shm_way *parsed);
@@ -168,30 +190,45 @@ void haul_shm_peer_settle(struct haul_shm_peer *peer);
 
 int haul_shm_reg(void *rma, void *base, size_t bytes, unsigned access, int file, void **region);
 void haul_shm_dereg(void *region);
+/* All were deregistered. */
+void haul_shm_regions_free(struct haul_shm *shm);
 int haul_shm_offer(void *region, const void *start, size_t bytes, uint8_t *way, size_t *way_bytes);
 bool haul_shm_reads_all(void *peer);
-bool haul_shm_viewed(void *region, const void *start, size_t bytes, bool unmapping);
+bool haul_shm_viewed(void *region, const void *start, size_t bytes, const void *link,
+                     bool unmapping);
+/* A peer that has shown its ticket, on this socket, looks at our memory from now on. */
+void haul_shm_begin_viewer(struct haul_shm_peer *peer, int socket, bool copies);
+void haul_shm_end_viewer(struct haul_shm_peer *peer);
+/* Tells peers what they could not be told before. Returns whether any was. */
+bool haul_shm_push(struct haul_shm *shm);
+
+/* ---- listen.c: who connects to us ------------------------------------------------------------ */
+
 /* Errors: HAUL_SYSTEM. */
 int haul_shm_listen(struct haul_shm *shm);
 void haul_shm_unlisten(struct haul_shm *shm);
 /* Takes those in that have connected meanwhile. */
 void haul_shm_accept(struct haul_shm *shm);
-/* Tells peers of slabs that they could not be told of before. Returns whether any was. */
-bool haul_shm_push(struct haul_shm *shm);
-void haul_shm_end_viewer(struct haul_shm_peer *peer);
+/* Sends those away that say nothing, and listens again after a while without descriptors. */
+void haul_shm_listen_progress(struct haul_shm *shm);
+uint64_t haul_shm_listen_due_ns(const struct haul_shm *shm);
 
 /* ---- view.c: the memory of peers, mapped ----------------------------------------------------- */
 
-/* Connects to a peer's socket and shows the ticket. Errors: HAUL_UNSUPPORTED. */
+/* Connects to the socket of a process, which is proven to be its. Errors: HAUL_UNSUPPORTED. */
 int haul_shm_view_connect(struct haul_shm_peer *peer, const char name[HAUL_SHM_NAME_BYTES],
-                          uint32_t pid, uint32_t uid, const uint8_t ticket[HAUL_SHM_TICKET_BYTES],
-                          bool copies);
+                          uint32_t pid, uint32_t uid);
+/* Shows the ticket. copies: whether we can copy out of its process. Errors: HAUL_UNSUPPORTED. */
+int haul_shm_view_begin(struct haul_shm_peer *peer, const uint8_t ticket[HAUL_SHM_TICKET_BYTES],
+                        bool copies);
 /* Takes what the peer has sent. */
 void haul_shm_view_receive(struct haul_shm_peer *peer);
-/* Ends the connection; windows that nobody looks through go. */
+/* Takes nothing from the peer any more; windows that nobody looks through go, and with the last the
+ * connection. */
 void haul_shm_view_end(struct haul_shm_peer *peer);
-/* The place in our address space, or NULL: it is not (yet) known, or leads out of its slab. */
-const char *haul_shm_view_find(struct haul_shm_peer *peer, const struct haul_shm_way *way,
+/* The place in our address space, which stays until haul_shm_unmap(), or NULL: it is not (yet)
+ * known, or leads out of its slab. */
+const char *haul_shm_view_open(struct haul_shm_peer *peer, const struct haul_shm_way *way,
                                struct haul_shm_window **window);
 int haul_shm_map(void *peer, const uint8_t *way, size_t way_bytes, size_t bytes, const void **data,
                  void **mapping);
@@ -211,14 +248,24 @@ void haul_shm_reads_free(struct haul_shm *shm);
 /* ---- copy.c: bytes of another process, or of a window, by several threads ---------------------
  */
 
-/* threads: 1 or more, the caller's included. Errors: HAUL_SYSTEM, HAUL_NO_MEMORY. */
-int haul_shm_copier_create(unsigned threads, struct haul_shm_copier **copier);
+/* All of it, in this thread. Errors: HAUL_PEER_LOST (the process has ended), HAUL_UNSUPPORTED (it
+ * is not permitted), HAUL_NO_MEMORY, HAUL_PROTOCOL (there is no such memory); without a sentence.
+ */
+int haul_shm_copy(struct haul_shm_copy copy);
+
+/* threads: 1 or more, the driving one included. Errors: HAUL_SYSTEM, HAUL_NO_MEMORY. */
+int haul_shm_copier_create(struct haul_engine *engine, unsigned threads,
+                           struct haul_shm_copier **copier);
+/* All copies have ended. */
 void haul_shm_copier_destroy(struct haul_shm_copier *copier);
-unsigned haul_shm_copier_threads(const struct haul_shm_copier *copier);
-void haul_shm_copy(struct haul_shm_copier *copier, char *to, const char *from, size_t bytes);
-/* Out of a peer's process. Errors: HAUL_PEER_LOST (it is another process now), HAUL_UNSUPPORTED (it
- * is not permitted), HAUL_PROTOCOL (there is no such memory). */
-int haul_shm_copy_process(struct haul_shm_copier *copier, char *to,
-                          const struct haul_shm_peer *peer, uint64_t address, size_t bytes);
+/* The copy, and what it names, stays until it has ended. */
+void haul_shm_copier_add(struct haul_shm_copier *copier, struct haul_shm_copy *copy);
+/* What nobody has begun of it is not copied any more. */
+void haul_shm_copier_stop(struct haul_shm_copier *copier, struct haul_shm_copy *copy);
+/* Whether nothing of it is under way or to be copied. If not, the engine is woken when it is so. */
+bool haul_shm_copier_ended(struct haul_shm_copier *copier, const struct haul_shm_copy *copy);
+/* Copies a slice of what is next. Returns whether there was anything. */
+bool haul_shm_copier_work(struct haul_shm_copier *copier);
+bool haul_shm_copier_has_work(struct haul_shm_copier *copier);
 
 #endif

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 socklen_t haul_shm_talk_address(struct sockaddr_un *address, const char name[HAUL_SHM_NAME_BYTES])
@@ -14,6 +15,12 @@ socklen_t haul_shm_talk_address(struct sockaddr_un *address, const char name[HAU
     memcpy(address->sun_path + 1, prefix, length);
     memcpy(address->sun_path + 1 + length, name, HAUL_SHM_NAME_BYTES);
     return (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + length + HAUL_SHM_NAME_BYTES);
+}
+
+bool haul_shm_talk_leaves_room(int socket)
+{
+    struct rlimit limit;
+    return socket < 0 || getrlimit(RLIMIT_NOFILE, &limit) || (rlim_t)socket < limit.rlim_cur / 2;
 }
 
 union control {

@@ -24,6 +24,9 @@ struct haul_shm_talk {
 
 /* The address of an abstract socket; returns its length. */
 socklen_t haul_shm_talk_address(struct sockaddr_un *address, const char name[HAUL_SHM_NAME_BYTES]);
+/* Whether one may keep this socket (or -1): those of shm, two for each peer, are not to keep others
+ * from connecting at all. */
+bool haul_shm_talk_leaves_room(int socket);
 /* file: a descriptor that goes along, or -1. Returns 0 or an errno: EAGAIN, not now. */
 int haul_shm_talk_send(int socket, const struct haul_shm_talk *talk, int file);
 /* file: what came along, the caller's to close, or -1. Returns 0 or an errno: EAGAIN, nothing is

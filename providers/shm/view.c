@@ -17,14 +17,16 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/mman.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 enum {
-    WINDOWS_MAX = 16384, /* of one peer: a process may have some 65,000 mappings */
-    ALIGNMENT = 64,      /* of haul's blocks */
-    HUGE_PAGE = 2 << 20,
+    /* A process may have some 65,000 mappings. */
+    WINDOWS_MAX = 16384, /* of one peer */
+    ALL_WINDOWS_MAX = 32768,
+    ALIGNMENT = 64,        /* of haul's blocks */
+    SLAB_UNIT = 2 << 20,   /* slabs are made of these: of a huge page's size */
+    RECORDS_PER_LOOK = 64, /* then others have their turn */
 };
 
 #ifndef MADV_POPULATE_READ
@@ -59,6 +61,7 @@ static void close_window(struct haul_shm_window *window)
     struct haul_shm_peer *peer = window->peer;
     size_t at = place_of(peer, window->slab);
     peer->window_count--;
+    peer->shm->windows--;
     memmove(peer->windows + at, peer->windows + at + 1,
             (peer->window_count - at) * sizeof(struct haul_shm_window *));
     munmap((void *)(uintptr_t)window->base, window->bytes);
@@ -68,15 +71,15 @@ static void close_window(struct haul_shm_window *window)
 /* At an address that suits huge pages. NULL: there is no memory. */
 static void *map_file(int file, size_t bytes)
 {
-    char *room = mmap(NULL, bytes + HUGE_PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    char *room = mmap(NULL, bytes + SLAB_UNIT, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (room == MAP_FAILED)
         return NULL;
-    size_t head = HUGE_PAGE - (uintptr_t)room % HUGE_PAGE;
+    size_t head = SLAB_UNIT - (uintptr_t)room % SLAB_UNIT;
     void *base = mmap(room + head, bytes, PROT_READ, MAP_SHARED | MAP_FIXED, file, 0);
     bool mapped = base != MAP_FAILED;
-    munmap(room, mapped ? head : bytes + HUGE_PAGE);
-    if (mapped && head < HUGE_PAGE)
-        munmap(room + head + bytes, HUGE_PAGE - head);
+    munmap(room, mapped ? head : bytes + SLAB_UNIT);
+    if (mapped && head < SLAB_UNIT)
+        munmap(room + head + bytes, SLAB_UNIT - head);
     return mapped ? base : NULL;
 }
 
@@ -90,7 +93,8 @@ static const char *check_file(int file, uint64_t bytes)
     int seals = fcntl(file, F_GET_SEALS);
     if (seals < 0 || (seals & wanted) != wanted)
         return "a memory file that is not sealed";
-    if (bytes == 0 || fstat(file, &status) || (uint64_t)status.st_size != bytes)
+    if (bytes == 0 || bytes % SLAB_UNIT || fstat(file, &status) ||
+        (uint64_t)status.st_size != bytes)
         return "a memory file of another size than it says";
     /* (Files of huge pages do not tell of holes; blocks may also be behind a file's end.) */
     if ((uint64_t)status.st_blocks * 512 < bytes || (uint64_t)lseek(file, 0, SEEK_HOLE) != bytes)
@@ -116,6 +120,7 @@ static const char *keep_window(struct haul_shm_peer *peer, const struct haul_shm
         return no_memory;
     *made = *window;
     peer->windows[peer->window_count++] = made;
+    peer->shm->windows++;
     peer->last_slab = window->slab;
     return NULL;
 }
@@ -123,8 +128,10 @@ static const char *keep_window(struct haul_shm_peer *peer, const struct haul_shm
 static const char *open_window(struct haul_shm_peer *peer, const struct haul_shm_talk *talk,
                                int file)
 {
-    if (file < 0 || talk->slab <= peer->last_slab || peer->window_count == WINDOWS_MAX)
+    if (file < 0 || talk->slab <= peer->last_slab)
         return "a slab that cannot be one";
+    if (peer->window_count == WINDOWS_MAX || peer->shm->windows == ALL_WINDOWS_MAX)
+        return "more slabs than are mapped here";
     const char *wrong = check_file(file, talk->bytes);
     if (wrong)
         return wrong;
@@ -143,9 +150,11 @@ static const char *take_talk(struct haul_shm_peer *peer, const struct haul_shm_t
 {
     if (talk->type == HAUL_SHM_TALK_SLAB)
         return open_window(peer, talk, file);
-    struct haul_shm_window *window = find_window(peer, talk->slab);
-    if (talk->type != HAUL_SHM_TALK_GONE || !window)
+    if (talk->type != HAUL_SHM_TALK_GONE)
         return "a record that has no place here";
+    struct haul_shm_window *window = find_window(peer, talk->slab);
+    if (!window)
+        return NULL; /* it was gone before we were told of it */
     window->gone = true;
     if (window->views == 0)
         close_window(window);
@@ -194,7 +203,7 @@ static bool receive_one(struct haul_shm_peer *peer)
 
 void haul_shm_view_receive(struct haul_shm_peer *peer)
 {
-    while (peer->source >= 0 && receive_one(peer))
+    for (int i = 0; i < RECORDS_PER_LOOK && peer->source >= 0 && receive_one(peer); i++)
         ;
 }
 
@@ -206,6 +215,7 @@ static void source_ready(void *arg, uint32_t events)
 
 void haul_shm_view_end(struct haul_shm_peer *peer)
 {
+    peer->deaf = true;
     for (size_t i = peer->window_count; i-- > 0;)
         if (peer->windows[i]->views == 0)
             close_window(peer->windows[i]);
@@ -221,26 +231,17 @@ static int refuse(int socket, const char *what, const char *why)
     return err;
 }
 
-/* Two more descriptors for each peer are not to keep others from connecting at all. */
-static bool leaves_room(int fd)
-{
-    struct rlimit limit;
-    return fd < 0 || getrlimit(RLIMIT_NOFILE, &limit) || (rlim_t)fd < limit.rlim_cur / 2;
-}
-
 int haul_shm_view_connect(struct haul_shm_peer *peer, const char name[HAUL_SHM_NAME_BYTES],
-                          uint32_t pid, uint32_t uid, const uint8_t ticket[HAUL_SHM_TICKET_BYTES],
-                          bool copies)
+                          uint32_t pid, uint32_t uid)
 {
     struct sockaddr_un address;
     struct ucred credentials;
     socklen_t size = sizeof credentials;
-    struct haul_shm_talk talk = {.type = HAUL_SHM_TALK_TICKET, .copies = copies};
     if (peer->source >= 0)
         return refuse(-1, "its Unix socket", "it is connected already");
     int socket_fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     socklen_t length = haul_shm_talk_address(&address, name);
-    if (!leaves_room(socket_fd))
+    if (!haul_shm_talk_leaves_room(socket_fd))
         return refuse(socket_fd, "a Unix socket more",
                       "half of the files that this process may open are open (ulimit -n)");
     if (socket_fd < 0 || connect(socket_fd, (struct sockaddr *)&address, length))
@@ -248,10 +249,6 @@ int haul_shm_view_connect(struct haul_shm_peer *peer, const char name[HAUL_SHM_N
     if (getsockopt(socket_fd, SOL_SOCKET, SO_PEERCRED, &credentials, &size) ||
         credentials.pid != (pid_t)pid || credentials.uid != uid)
         return refuse(socket_fd, "its Unix socket", "it belongs to another process");
-    memcpy(talk.ticket, ticket, sizeof talk.ticket);
-    int err = haul_shm_talk_send(socket_fd, &talk, -1);
-    if (err)
-        return refuse(socket_fd, "its Unix socket takes no ticket", strerror(err));
     if (haul_shm_host->watch(peer->shm->engine, socket_fd, EPOLLIN, source_ready, peer,
                              &peer->source_watch)) {
         close(socket_fd);
@@ -259,6 +256,18 @@ int haul_shm_view_connect(struct haul_shm_peer *peer, const char name[HAUL_SHM_N
     }
     peer->source = socket_fd;
     return 0;
+}
+
+int haul_shm_view_begin(struct haul_shm_peer *peer, const uint8_t ticket[HAUL_SHM_TICKET_BYTES],
+                        bool copies)
+{
+    struct haul_shm_talk talk = {.type = HAUL_SHM_TALK_TICKET, .copies = copies};
+    memcpy(talk.ticket, ticket, sizeof talk.ticket);
+    int err = haul_shm_talk_send(peer->source, &talk, -1);
+    if (!err)
+        return 0;
+    hang_up(peer);
+    return refuse(-1, "its Unix socket takes no ticket", strerror(err));
 }
 
 /* ---- Views ---------------------------------------------------------------------------------- */
@@ -274,8 +283,8 @@ static bool populate(struct haul_shm_window *window)
     return window->present;
 }
 
-const char *haul_shm_view_find(struct haul_shm_peer *peer, const struct haul_shm_way *way,
-                               struct haul_shm_window **found)
+const char *haul_shm_view_open(struct haul_shm_peer *peer, const struct haul_shm_way *way,
+                               struct haul_shm_window **opened)
 {
     struct haul_shm_window *window = find_window(peer, way->slab);
     if (!window && peer->source >= 0 && !peer->deaf) {
@@ -285,7 +294,9 @@ const char *haul_shm_view_find(struct haul_shm_peer *peer, const struct haul_shm
     if (!window || window->gone || way->offset > window->bytes ||
         way->bytes > window->bytes - way->offset || !populate(window))
         return NULL;
-    *found = window;
+    window->views++;
+    peer->views++;
+    *opened = window;
     return window->base + way->offset;
 }
 
@@ -295,15 +306,14 @@ int haul_shm_map(void *handle, const uint8_t *way_bytes, size_t way_count, size_
     struct haul_shm_peer *peer = handle;
     struct haul_shm_window *window;
     struct haul_shm_way way;
+    const char *at = NULL;
     if (haul_shm_way_parse(way_bytes, way_count, &way))
         return HAUL_PROTOCOL;
-    const char *at = NULL;
-    if (way.slab && way.bytes >= bytes && way.offset % ALIGNMENT == 0)
-        at = haul_shm_view_find(peer, &way, &window);
-    if (!at || peer->source < 0) /* without our socket the peer would not know that we look */
+    /* (Without our socket the peer would not know that we look.) */
+    if (way.slab && way.bytes >= bytes && way.offset % ALIGNMENT == 0 && peer->source >= 0)
+        at = haul_shm_view_open(peer, &way, &window);
+    if (!at)
         return haul_shm_host->fail(HAUL_UNSUPPORTED, "this array is in no slab that is known");
-    window->views++;
-    peer->views++;
     *data = at;
     *mapping = window;
     return 0;

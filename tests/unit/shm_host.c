@@ -30,11 +30,16 @@ static int host_watch(struct haul_engine *engine, int fd, uint32_t events,
                       struct haul_watch **watch)
 {
     struct haul_watch *free_one = engine->watches;
-    (void)events;
     while (free_one->ready)
         free_one++;
-    *free_one = (struct haul_watch){fd, ready, arg};
+    *free_one = (struct haul_watch){fd, events, ready, arg};
     *watch = free_one;
+    return 0;
+}
+
+static int host_watch_change(struct haul_watch *watch, uint32_t events)
+{
+    watch->events = events;
     return 0;
 }
 
@@ -59,6 +64,7 @@ static const struct haul_host host = {
     .wake = host_wake,
     .setting = host_setting,
     .watch = host_watch,
+    .watch_change = host_watch_change,
     .unwatch = host_unwatch,
     .read_done = host_read_done,
 };
@@ -77,7 +83,7 @@ void shm_settle(struct haul_engine *engine, void *rma)
         for (struct haul_watch *watch = engine->watches; watch < engine->watches + SHM_WATCHES_MAX;
              watch++) {
             struct pollfd look = {watch->fd, POLLIN, 0};
-            if (!watch->ready || poll(&look, 1, 0) != 1)
+            if (!watch->ready || !watch->events || poll(&look, 1, 0) != 1)
                 continue;
             watch->ready(watch->arg, POLLIN);
             did = true;

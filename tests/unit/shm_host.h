@@ -6,10 +6,11 @@
 
 #include "host_basics.h"
 
-enum { SHM_WATCHES_MAX = 64 };
+enum { SHM_WATCHES_MAX = 128 };
 
 struct haul_watch {
     int fd;
+    uint32_t events;                           /* EPOLLIN, or 0: not now */
     void (*ready)(void *arg, uint32_t events); /* NULL: not in use */
     void *arg;
 };

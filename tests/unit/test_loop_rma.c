@@ -261,10 +261,10 @@ static void test_rma_map(void **state)
     assert_int_equal(
         provider->rma->map(window.peer, window.way, WAY, SHARED - 100, &data, &mapping), 0);
     assert_ptr_equal(data, window.from + 100);
-    assert_true(provider->rma->viewed(window.offered, window.from + 100, 1, false));
-    assert_false(provider->rma->viewed(window.offered, window.from, 100, false));
+    assert_true(provider->rma->viewed(window.offered, window.from + 100, 1, NULL, false));
+    assert_false(provider->rma->viewed(window.offered, window.from, 100, NULL, false));
     provider->rma->unmap(mapping);
-    assert_false(provider->rma->viewed(window.offered, window.from, SHARED, true));
+    assert_false(provider->rma->viewed(window.offered, window.from, SHARED, NULL, true));
     /* The exporter may be closed, its memory staying where it is, while a view lasts. */
     assert_int_equal(provider->rma->map(window.peer, window.way, WAY, 10, &data, &mapping), 0);
     provider->rma->dereg(window.offered);
