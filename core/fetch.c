@@ -14,7 +14,7 @@
 #include "engine.h"
 
 /* Of the running fetches, still to come when the next one starts. Of reads no more is seen than
- * their ends: then it starts with the last of them. */
+ * their ends: with the last of them, one more fetch starts. */
 enum { LOOK_AHEAD_BYTES = 2 << 20, LOOK_AHEAD_BYTES_READ = HAUL_READ_BYTES };
 
 /* ---- The channel ----------------------------------------------------------------------------- */
@@ -233,9 +233,10 @@ static void give_turn(struct haul_message *message)
 
 static bool has_turn(const struct haul_engine *engine)
 {
-    uint64_t ahead = engine->reads > 0 ? LOOK_AHEAD_BYTES_READ : LOOK_AHEAD_BYTES;
-    return engine->fetches < haul_width_now(&engine->fetch_width) ||
-           engine->fetch_bytes_left <= ahead;
+    unsigned width = haul_width_now(&engine->fetch_width);
+    bool last_read = engine->reads > 0 && engine->fetches == width &&
+                     engine->fetch_bytes_left <= LOOK_AHEAD_BYTES_READ;
+    return engine->fetches < width || engine->fetch_bytes_left < LOOK_AHEAD_BYTES || last_read;
 }
 
 bool haul_fetch_schedule(struct haul_engine *engine)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Slabs: memory from the system, faulted in before anybody sees it, cut into blocks. A very large
- * one is faulted in as it is used: it takes long, under the drive lock, and for a peer's word only.
+ * one is faulted in as it is used (but a file, which has to be whole): it takes long, under the
+ * drive lock, and for a peer's word only.
  */
 #include "slab.h"
 

@@ -6,12 +6,13 @@
  * takes the address space of that process number once per call, so that the cookie proves whose
  * memory it was, also if the process has ended meanwhile and its number was given to another.
  *
- * Locks. A copier's lock is held for a few instructions, never during a copy; it may be taken under
- * the drive lock, and under it no other is. */
+ * Locks. A copier's lock is never held during a copy; it may be taken under the drive lock, and
+ * under it no other is. */
 #include "shm.h"
 
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -30,10 +31,11 @@ struct haul_shm_copier {
     pthread_t *ids;
     pthread_mutex_t lock;
     pthread_cond_t work;
-    TAILQ_HEAD(, haul_shm_copy) copies; /* of which nobody has taken the last slice */
-    bool awaited;                       /* the driver wants to know when one has ended */
+    TAILQ_HEAD(, haul_shm_job) jobs; /* of which nobody has taken the last slice */
+    bool awaited;                    /* the driver wants to know when one has ended */
+    bool spins;
     bool stop;
-    atomic_uint added; /* copies so far; those that spin look at it without the lock */
+    atomic_uint added; /* jobs so far; those that spin look at it without the lock */
 };
 
 /* ---- One thread ------------------------------------------------------------------------------ */
@@ -86,45 +88,45 @@ int haul_shm_copy(struct haul_shm_copy copy)
 
 /* ---- Slices (under the lock) ----------------------------------------------------------------- */
 
-static void take_out(struct haul_shm_copier *copier, struct haul_shm_copy *copy)
+static void take_out(struct haul_shm_copier *copier, struct haul_shm_job *job)
 {
-    if (copy->listed)
-        TAILQ_REMOVE(&copier->copies, copy, node);
-    copy->listed = false;
+    if (job->listed)
+        TAILQ_REMOVE(&copier->jobs, job, node);
+    job->listed = false;
 }
 
-static struct haul_shm_copy cut_slice(struct haul_shm_copier *copier, struct haul_shm_copy *copy)
+static struct haul_shm_copy cut_slice(struct haul_shm_copier *copier, struct haul_shm_job *job)
 {
     size_t most = copier->threads > 0 ? SLICE_SHARED : SLICE_ALONE;
-    struct haul_shm_copy slice = *copy;
-    slice.bytes = copy->bytes < most ? copy->bytes : most;
-    copy->to += slice.bytes;
-    if (copy->from)
-        copy->from += slice.bytes;
-    copy->address += slice.bytes;
-    copy->bytes -= slice.bytes;
-    if (copy->bytes == 0)
-        take_out(copier, copy);
+    struct haul_shm_copy *rest = &job->rest, slice = *rest;
+    slice.bytes = rest->bytes < most ? rest->bytes : most;
+    rest->to += slice.bytes;
+    if (rest->from)
+        rest->from += slice.bytes;
+    rest->address += slice.bytes;
+    rest->bytes -= slice.bytes;
+    if (rest->bytes == 0)
+        take_out(copier, job);
     return slice;
 }
 
 /* Copies the next slice, without the lock. Returns whether there was one. */
 static bool copy_slice(struct haul_shm_copier *copier)
 {
-    struct haul_shm_copy *copy = TAILQ_FIRST(&copier->copies);
-    if (!copy)
+    struct haul_shm_job *job = TAILQ_FIRST(&copier->jobs);
+    if (!job)
         return false;
-    struct haul_shm_copy slice = cut_slice(copier, copy);
-    copy->under_way++;
+    struct haul_shm_copy slice = cut_slice(copier, job);
+    job->under_way++;
     pthread_mutex_unlock(&copier->lock);
     int err = haul_shm_copy(slice);
     pthread_mutex_lock(&copier->lock);
-    copy->under_way--;
+    job->under_way--;
     if (err) {
-        copy->err = copy->err ? copy->err : err;
-        take_out(copier, copy);
+        job->err = job->err ? job->err : err;
+        take_out(copier, job);
     }
-    if (copier->awaited && !copy->listed && copy->under_way == 0) {
+    if (copier->awaited && !job->listed && job->under_way == 0) {
         copier->awaited = false;
         haul_shm_host->wake(copier->engine);
     }
@@ -133,21 +135,30 @@ static bool copy_slice(struct haul_shm_copier *copier)
 
 /* ---- For the driving thread ------------------------------------------------------------------ */
 
-void haul_shm_copier_add(struct haul_shm_copier *copier, struct haul_shm_copy *copy)
+void haul_shm_copier_add(struct haul_shm_copier *copier, struct haul_shm_job *job)
 {
     pthread_mutex_lock(&copier->lock);
-    copy->listed = true;
-    TAILQ_INSERT_TAIL(&copier->copies, copy, node);
+    job->listed = true;
+    TAILQ_INSERT_TAIL(&copier->jobs, job, node);
     copier->added++;
     pthread_cond_broadcast(&copier->work);
     pthread_mutex_unlock(&copier->lock);
 }
 
-void haul_shm_copier_stop(struct haul_shm_copier *copier, struct haul_shm_copy *copy)
+void haul_shm_copier_stop(struct haul_shm_copier *copier, struct haul_shm_job *job)
 {
     pthread_mutex_lock(&copier->lock);
-    take_out(copier, copy);
+    take_out(copier, job);
     pthread_mutex_unlock(&copier->lock);
+}
+
+bool haul_shm_copier_await(struct haul_shm_copier *copier, const struct haul_shm_job *job)
+{
+    pthread_mutex_lock(&copier->lock);
+    bool ended = !job->listed && job->under_way == 0;
+    copier->awaited |= !ended;
+    pthread_mutex_unlock(&copier->lock);
+    return ended;
 }
 
 bool haul_shm_copier_work(struct haul_shm_copier *copier)
@@ -161,23 +172,14 @@ bool haul_shm_copier_work(struct haul_shm_copier *copier)
 bool haul_shm_copier_has_work(struct haul_shm_copier *copier)
 {
     pthread_mutex_lock(&copier->lock);
-    bool has = !TAILQ_EMPTY(&copier->copies);
+    bool has = !TAILQ_EMPTY(&copier->jobs);
     pthread_mutex_unlock(&copier->lock);
     return has;
 }
 
-bool haul_shm_copier_ended(struct haul_shm_copier *copier, const struct haul_shm_copy *copy)
-{
-    pthread_mutex_lock(&copier->lock);
-    bool ended = !copy->listed && copy->under_way == 0;
-    copier->awaited |= !ended;
-    pthread_mutex_unlock(&copier->lock);
-    return ended;
-}
-
 /* ---- Threads that help ----------------------------------------------------------------------- */
 
-/* Waits for a short time for another copy than the last one. Under the lock, which it leaves
+/* Waits for a short time for another job than the last one. Under the lock, which it leaves
  * meanwhile. */
 static void spin(struct haul_shm_copier *copier)
 {
@@ -196,8 +198,9 @@ static void *help(void *arg)
     while (!copier->stop) {
         while (copy_slice(copier))
             ;
-        spin(copier);
-        if (TAILQ_EMPTY(&copier->copies) && !copier->stop)
+        if (copier->spins)
+            spin(copier);
+        if (TAILQ_EMPTY(&copier->jobs) && !copier->stop)
             pthread_cond_wait(&copier->work, &copier->lock);
     }
     pthread_mutex_unlock(&copier->lock);
@@ -222,6 +225,13 @@ static int start_thread(struct haul_shm_copier *copier)
     return 0;
 }
 
+/* With one, who spins keeps those from running for whom it waits. */
+static bool has_cpus(void)
+{
+    cpu_set_t cpus;
+    return sched_getaffinity(0, sizeof cpus, &cpus) || CPU_COUNT(&cpus) > 1;
+}
+
 int haul_shm_copier_create(struct haul_engine *engine, unsigned threads,
                            struct haul_shm_copier **copier)
 {
@@ -233,7 +243,8 @@ int haul_shm_copier_create(struct haul_engine *engine, unsigned threads,
         return haul_shm_host->fail(HAUL_NO_MEMORY, "no memory for %u threads", threads);
     }
     made->engine = engine;
-    TAILQ_INIT(&made->copies);
+    made->spins = has_cpus();
+    TAILQ_INIT(&made->jobs);
     pthread_mutex_init(&made->lock, NULL);
     pthread_cond_init(&made->work, NULL);
     int err = 0;

@@ -72,6 +72,14 @@ static bool is_same_user(const struct haul_shm *shm, int socket)
            credentials.uid == shm->place.uid;
 }
 
+/* The oldest has had its time to speak. */
+static void make_room(struct haul_shm *shm)
+{
+    guest_ready(TAILQ_FIRST(&shm->guests), EPOLLIN);
+    if (shm->guest_count == GUESTS_MAX)
+        end_guest(TAILQ_FIRST(&shm->guests));
+}
+
 static void take_in(struct haul_shm *shm, int socket)
 {
     struct haul_shm_guest *guest = NULL;
@@ -84,13 +92,14 @@ static void take_in(struct haul_shm *shm, int socket)
     guest->shm = shm;
     guest->socket = socket;
     guest->leaves_at_ns = haul_shm_host->now_ns() + GUEST_NS;
+    haul_shm_due(shm, guest->leaves_at_ns);
     if (haul_shm_host->watch(shm->engine, socket, EPOLLIN, guest_ready, guest, &guest->watch)) {
         close(socket);
         free(guest);
         return;
     }
     if (shm->guest_count == GUESTS_MAX)
-        end_guest(TAILQ_FIRST(&shm->guests));
+        make_room(shm);
     TAILQ_INSERT_TAIL(&shm->guests, guest, node);
     shm->guest_count++;
 }
@@ -103,6 +112,7 @@ static void pause_listener(struct haul_shm *shm)
                        strerror(errno));
     haul_shm_host->watch_change(shm->listener_watch, 0);
     shm->listen_again_ns = haul_shm_host->now_ns() + PAUSE_NS;
+    haul_shm_due(shm, shm->listen_again_ns);
 }
 
 void haul_shm_accept(struct haul_shm *shm)

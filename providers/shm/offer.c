@@ -6,8 +6,8 @@
  * leave. All peers of a context see all of its slabs; they are of the same user and could read this
  * process anyway. What they cannot do is write: the files are sealed.
  *
- * A peer that is slow to take what it is told is told the rest later. Until then its arrays come by
- * other ways. */
+ * A peer that is slow to take what it is told is told the rest later. What it cannot look at it
+ * copies out of this process, if it may: a way says both places. */
 #include "shm.h"
 #include "talk.h"
 
@@ -16,7 +16,7 @@
 #include <sys/epoll.h>
 #include <unistd.h>
 
-enum { WAY_BYTES = 24 };
+enum { WAY_BYTES = 32 };
 #define PUSH_PAUSE_MIN_NS ((uint64_t)1000000)
 #define PUSH_PAUSE_MAX_NS ((uint64_t)50000000)
 
@@ -94,6 +94,7 @@ static bool push_all(struct haul_shm *shm)
     pause_ns = pause_ns < PUSH_PAUSE_MIN_NS ? PUSH_PAUSE_MIN_NS : pause_ns;
     shm->push_pause_ns = pause_ns < PUSH_PAUSE_MAX_NS ? pause_ns : PUSH_PAUSE_MAX_NS;
     shm->push_again_ns = more ? haul_shm_host->now_ns() + shm->push_pause_ns : UINT64_MAX;
+    haul_shm_due(shm, shm->push_again_ns);
     return did;
 }
 
@@ -166,8 +167,9 @@ int haul_shm_offer(void *handle, const void *start, size_t bytes, uint8_t *way, 
     if (*way_bytes < WAY_BYTES)
         return haul_shm_host->fail(HAUL_INVALID, "a way takes %d bytes", WAY_BYTES);
     haul_put_u64(way, region->slab);
-    haul_put_u64(way + 8, region->slab ? offset : (uint64_t)(uintptr_t)start);
+    haul_put_u64(way + 8, offset);
     haul_put_u64(way + 16, bytes);
+    haul_put_u64(way + 24, (uintptr_t)start);
     *way_bytes = WAY_BYTES;
     return 0;
 }
@@ -177,15 +179,15 @@ int haul_shm_way_parse(const uint8_t *way, size_t way_bytes, struct haul_shm_way
     if (way_bytes != WAY_BYTES)
         return haul_shm_host->fail(HAUL_PROTOCOL, "the peer's way has %zu bytes, shm's have %d",
                                    way_bytes, WAY_BYTES);
-    *parsed =
-        (struct haul_shm_way){haul_get_u64(way), haul_get_u64(way + 8), haul_get_u64(way + 16)};
+    *parsed = (struct haul_shm_way){haul_get_u64(way), haul_get_u64(way + 8),
+                                    haul_get_u64(way + 16), haul_get_u64(way + 24)};
     return 0;
 }
 
 bool haul_shm_reads_all(void *handle)
 {
     const struct haul_shm_peer *peer = handle;
-    return peer->viewer >= 0 && peer->copies_ours;
+    return peer->copies_ours;
 }
 
 /* A view is of the file: that our mapping ends harms nobody. Which of our blocks a peer looks at is
@@ -214,7 +216,6 @@ void haul_shm_end_viewer(struct haul_shm_peer *peer)
     haul_shm_host->unwatch(peer->viewer_watch);
     close(peer->viewer);
     peer->viewer = -1;
-    peer->copies_ours = false;
 }
 
 /* It says nothing after its ticket: this is its end. */
@@ -237,5 +238,8 @@ void haul_shm_begin_viewer(struct haul_shm_peer *peer, int socket, bool copies)
     peer->viewer = socket;
     peer->copies_ours = copies;
     peer->told = 0;
+    const struct haul_shm_talk talk = {.type = HAUL_SHM_TALK_WELCOME};
+    if (haul_shm_talk_send(socket, &talk, -1))
+        haul_shm_end_viewer(peer);
     push_all(peer->shm);
 }

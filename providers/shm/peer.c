@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  * The handshake: what each side tells the other on the control connection, and the life of peers.
  *
- *   version, pid, uid   u32 each
+ *   version             u32: of this, of ways, and of records (talk.h)
+ *   pid, uid            u32 each
  *   boot id             16 bytes
  *   namespaces          u64 each: inodes of PID, user, network
  *   cookie              u64 its address in the process, 16 bytes
@@ -14,7 +15,7 @@
 #include <string.h>
 #include <sys/random.h>
 
-enum { VERSION = 1, BLOB_BYTES = 12 + 16 + 24 + 8 + 16 + 16 + HAUL_SHM_NAME_BYTES };
+enum { VERSION = 2, BLOB_BYTES = 12 + 16 + 24 + 8 + 16 + 16 + HAUL_SHM_NAME_BYTES };
 
 /* ---- Life ----------------------------------------------------------------------------------- */
 
@@ -71,6 +72,7 @@ void haul_shm_detach(void *handle)
 {
     struct haul_shm_peer *peer = handle;
     peer->attached = false;
+    haul_shm_view_end(peer); /* (its link may go on by the channel) */
     haul_shm_peer_settle(peer);
 }
 
@@ -164,8 +166,10 @@ int haul_shm_attach(void *rma, const void *blob, size_t bytes, struct haul_link 
     peer->cookie_address = haul_get_u64(from + 52);
     memcpy(peer->cookie, from + 60, sizeof peer->cookie);
     err = haul_shm_view_connect(peer, (const char *)from + 92, place.pid, place.uid);
-    if (!err)
-        err = haul_shm_view_begin(peer, from + 76, may_copy(peer));
+    if (err)
+        return err;
+    peer->copies = may_copy(peer);
+    err = haul_shm_view_begin(peer, from + 76);
     if (err)
         return err;
     peer->attached = true;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Reads: copies that this process makes itself (copy.c).
  *
- * A read ends in progress(), and in no other place. One out of a slab whose file has not come yet
- * waits for it. A small one is copied as soon as it starts; large ones slice by slice, in the order
+ * A read ends in progress(), and in no other place. One waits for the file of its slab if that has
+ * not come yet. A small one is copied as soon as it starts; large ones slice by slice, in the order
  * in which they came, by whoever has time. fence() stops those that are not done; such a read ends
  * when the slices that are under way have.
  *
@@ -16,9 +16,9 @@
 enum {
     READS_PER_PEER = 16,
     LARGE_BYTES = 1 << 20, /* less is not worth another thread's wake-up */
-    /* Then the connections are looked at: */
-    STEPS_PER_PASS = 64,
-    SMALL_BYTES_PER_PASS = 4 << 20,
+    /* Twice in each pass, then the connections are looked at: */
+    STEPS = 64,
+    SMALL_BYTES = 2 << 20,
 };
 #define NEWS_NS ((uint64_t)200000000)
 
@@ -48,14 +48,15 @@ int haul_shm_read(void *handle, const uint8_t *way_bytes, size_t way_count, uint
     struct haul_shm_read *read = take_read(shm);
     if (!read)
         return haul_shm_host->fail(HAUL_NO_MEMORY, "no memory for a read");
-    *read = (struct haul_shm_read){.peer = peer,
-                                   .cookie = cookie,
-                                   .way = {way.slab, way.offset + offset, bytes},
-                                   .copy = {.to = to, .bytes = bytes}};
+    *read = (struct haul_shm_read){
+        .peer = peer,
+        .cookie = cookie,
+        .way = {way.slab, way.offset + offset, bytes, way.address + offset},
+        .job = {.rest = {.to = to, .bytes = bytes}},
+    };
     peer->reads++;
-    if (TAILQ_EMPTY(&shm->reads))
-        haul_shm_host->wake(shm->engine);
     TAILQ_INSERT_TAIL(&shm->reads, read, node);
+    haul_shm_due(shm, 0);
     return 0;
 }
 
@@ -68,34 +69,42 @@ void haul_shm_fence(void *handle)
         if (read->peer != peer)
             continue;
         read->fenced = true;
-        haul_shm_copier_stop(peer->shm->copier, &read->copy);
+        haul_shm_copier_stop(peer->shm->copier, &read->job);
     }
-    haul_shm_host->wake(peer->shm->engine);
+    haul_shm_due(peer->shm, 0);
 }
 
 /* ---- Steps of a read ------------------------------------------------------------------------- */
 
+/* Where a slab cannot be looked into, its bytes are read where they are in the process. */
+static int find(struct haul_shm_read *read)
+{
+    struct haul_shm_copy *copy = &read->job.rest;
+    struct haul_shm_peer *peer = read->peer;
+    if (read->way.slab)
+        copy->from = haul_shm_view_open(peer, &read->way, &read->window);
+    copy->peer = peer;
+    copy->address = read->way.address;
+    if (copy->from)
+        return 0;
+    return !peer->welcome ? HAUL_PROTOCOL : peer->copies ? 0 : HAUL_UNSUPPORTED;
+}
+
 /* Returns the bytes that it has copied. */
 static size_t start(struct haul_shm_read *read)
 {
-    struct haul_shm_copy *copy = &read->copy;
-    struct haul_shm_peer *peer = read->peer;
+    struct haul_shm_job *job = &read->job;
+    size_t bytes = job->rest.bytes;
     read->started = true;
-    if (read->way.slab) {
-        copy->from = haul_shm_view_open(peer, &read->way, &read->window);
-        copy->err = copy->from ? 0 : HAUL_PROTOCOL;
-    } else {
-        copy->peer = peer;
-        copy->address = read->way.offset;
-    }
-    if (copy->err)
+    job->err = find(read);
+    if (job->err)
         return 0;
-    if (copy->bytes >= LARGE_BYTES) {
-        haul_shm_copier_add(peer->shm->copier, copy);
+    if (bytes >= LARGE_BYTES) {
+        haul_shm_copier_add(read->peer->shm->copier, job);
         return 0;
     }
-    copy->err = haul_shm_copy(*copy);
-    return copy->bytes;
+    job->err = haul_shm_copy(job->rest);
+    return bytes;
 }
 
 static const char *reason(int err)
@@ -117,7 +126,7 @@ static void end(struct haul_shm_read *read)
     struct haul_shm_peer *peer = read->peer;
     struct haul_shm *shm = peer->shm;
     void *cookie = read->cookie;
-    int err = read->fenced ? HAUL_CANCELLED : read->copy.err;
+    int err = read->fenced ? HAUL_CANCELLED : read->job.err;
     if (err && !read->fenced)
         haul_shm_host->log(HAUL_LOG_WARNING, "shm: an array of process %d cannot be read: %s",
                            (int)peer->pid, reason(err));
@@ -129,21 +138,22 @@ static void end(struct haul_shm_read *read)
     haul_shm_host->read_done(cookie, err);
 }
 
-/* Whether the slab that it reads from may still be told of. */
-static bool waits_for_slab(const struct haul_shm_read *read)
+/* Whether the peer has still to tell us of the slab, or that it is who we think. */
+static bool waits_for_news(const struct haul_shm_read *read)
 {
     const struct haul_shm_peer *peer = read->peer;
-    return read->way.slab > peer->last_slab && peer->source >= 0 && !peer->deaf;
+    bool news = !peer->welcome || read->way.slab > peer->last_slab;
+    return news && peer->source >= 0 && !peer->deaf;
 }
 
 /* When its next step is due; UINT64_MAX: something will happen before. */
 static uint64_t due_ns(const struct haul_shm_read *read)
 {
     if (!read->started)
-        return !read->fenced && waits_for_slab(read) ? UINT64_MAX : 0;
-    if (!haul_shm_copier_ended(read->peer->shm->copier, &read->copy))
+        return !read->fenced && waits_for_news(read) ? UINT64_MAX : 0;
+    if (!haul_shm_copier_await(read->peer->shm->copier, &read->job))
         return UINT64_MAX;
-    return read->fenced || !read->copy.err ? 0 : read->ends_at_ns;
+    return read->fenced || !read->job.err ? 0 : read->ends_at_ns;
 }
 
 /* Returns the bytes that it has copied. */
@@ -151,7 +161,7 @@ static size_t take_step(struct haul_shm_read *read)
 {
     if (!read->started && !read->fenced)
         return start(read);
-    if (read->copy.err && !read->fenced && !read->ends_at_ns)
+    if (read->job.err && !read->fenced && !read->ends_at_ns)
         read->ends_at_ns = haul_shm_host->now_ns() + NEWS_NS;
     else
         end(read);
@@ -188,8 +198,7 @@ static bool take_steps(struct haul_shm *shm)
     struct haul_shm_read *read;
     size_t bytes = 0;
     int steps = 0;
-    while (steps < STEPS_PER_PASS && bytes < SMALL_BYTES_PER_PASS &&
-           (read = next_read(shm)) != NULL) {
+    while (steps < STEPS && bytes < SMALL_BYTES && (read = next_read(shm)) != NULL) {
         bytes += take_step(read);
         steps++;
     }

@@ -118,9 +118,18 @@ static int open_shm(struct haul_engine *engine, const char *kind, void **rma)
     return 0;
 }
 
+void haul_shm_due(struct haul_shm *shm, uint64_t due_ns)
+{
+    if (due_ns >= shm->sleeps_until_ns)
+        return;
+    shm->sleeps_until_ns = 0;
+    haul_shm_host->wake(shm->engine);
+}
+
 static bool progress(void *rma)
 {
     struct haul_shm *shm = rma;
+    shm->sleeps_until_ns = 0;
     haul_shm_listen_progress(shm);
     bool did = haul_shm_push(shm);
     return haul_shm_reads_progress(shm) || did;
@@ -128,11 +137,13 @@ static bool progress(void *rma)
 
 static uint64_t deadline_ns(void *rma)
 {
-    const struct haul_shm *shm = rma;
+    struct haul_shm *shm = rma;
     uint64_t due_ns = haul_shm_reads_due_ns(shm);
     uint64_t listen_ns = haul_shm_listen_due_ns(shm);
     due_ns = listen_ns < due_ns ? listen_ns : due_ns;
-    return due_ns < shm->push_again_ns ? due_ns : shm->push_again_ns;
+    due_ns = shm->push_again_ns < due_ns ? shm->push_again_ns : due_ns;
+    shm->sleeps_until_ns = due_ns;
+    return due_ns;
 }
 
 static const struct haul_rma_ops rma_ops = {

@@ -70,6 +70,7 @@ struct haul_shm {
     unsigned windows;       /* of all peers */
     TAILQ_HEAD(haul_shm_reads, haul_shm_read) reads, unused_reads;
     struct haul_shm_copier *copier;
+    uint64_t sleeps_until_ns; /* the driver, as far as we asked it to look again; 0: it looks */
 };
 
 /* Registered memory; that of a slab until all peers know that it is gone. */
@@ -90,6 +91,7 @@ struct haul_shm_window {
     uint64_t slab;
     const char *base;
     size_t bytes;
+    uint64_t inode; /* of its file: mapped once */
     unsigned views;
     bool present; /* its pages are in our page table */
     bool gone;    /* the peer offers it no more: unmapped with its last view */
@@ -123,7 +125,10 @@ struct haul_shm_peer {
     /* We look at its memory. */
     int source; /* our socket to it, or -1 */
     struct haul_watch *source_watch;
-    bool deaf; /* what comes from it is thrown away: it stays open until we look at nothing */
+    bool deaf;    /* what comes from it is thrown away: it stays open until we look at nothing */
+    bool welcome; /* it has known our ticket: the socket is of the process that we talk to */
+    bool copies;  /* we can copy out of its process */
+    bool lacks_slabs; /* not all could be mapped here (said once) */
     pid_t pid;
     uint64_t cookie_address;
     uint8_t cookie[HAUL_SHM_COOKIE_BYTES];
@@ -134,21 +139,26 @@ struct haul_shm_peer {
     unsigned reads;     /* that have not ended */
 };
 
-/* What a way says: bytes from `offset` on of a slab, or (slab 0) at an address of the process. */
+/* What a way says: where so many bytes are in the process, and (slab not 0) in a slab. */
 struct haul_shm_way {
-    uint64_t slab, offset, bytes;
+    uint64_t slab, offset, bytes, address;
 };
 
-/* A copy, of what is still to be taken. All but the peer changes under the copier's lock once it
- * was added. */
+/* A copy: of bytes in a window, or (from NULL) at an address of a peer's process. */
 struct haul_shm_copy {
-    TAILQ_ENTRY(haul_shm_copy) node;
     char *to;
-    const char *from;                 /* in a window, or NULL: */
-    const struct haul_shm_peer *peer; /* out of its process */
+    const char *from;
+    const struct haul_shm_peer *peer;
     uint64_t address;
     size_t bytes;
-    bool listed;        /* in the copier's list */
+};
+
+/* A copy by several threads. All of it is under the copier's lock while it is listed or under way.
+ */
+struct haul_shm_job {
+    TAILQ_ENTRY(haul_shm_job) node;
+    struct haul_shm_copy rest; /* that nobody has taken */
+    bool listed;
     unsigned under_way; /* slices */
     int err;            /* the first one */
 };
@@ -161,9 +171,13 @@ struct haul_shm_read {
     struct haul_shm_way way;
     bool started, fenced;
     struct haul_shm_window *window; /* that it looks through, or NULL */
-    struct haul_shm_copy copy;
+    struct haul_shm_job job;
     uint64_t ends_at_ns; /* it has failed: when it ends, if it is not fenced before; 0: not known */
 };
+
+/* Something is to be done then: ends the driver's sleep if that is longer. Whatever makes
+ * progress() due says so, because it may be another thread than the driver. */
+void haul_shm_due(struct haul_shm *shm, uint64_t due_ns);
 
 int haul_shm_way_parse(const uint8_t *way, size_t way_bytes, struct haul_shm_way *parsed);
 
@@ -207,7 +221,7 @@ bool haul_shm_push(struct haul_shm *shm);
 /* Errors: HAUL_SYSTEM. */
 int haul_shm_listen(struct haul_shm *shm);
 void haul_shm_unlisten(struct haul_shm *shm);
-/* Takes those in that have connected meanwhile. */
+/* Takes those in that have connected meanwhile, and hears what guests say. */
 void haul_shm_accept(struct haul_shm *shm);
 /* Sends those away that say nothing, and listens again after a while without descriptors. */
 void haul_shm_listen_progress(struct haul_shm *shm);
@@ -215,12 +229,12 @@ uint64_t haul_shm_listen_due_ns(const struct haul_shm *shm);
 
 /* ---- view.c: the memory of peers, mapped ----------------------------------------------------- */
 
-/* Connects to the socket of a process, which is proven to be its. Errors: HAUL_UNSUPPORTED. */
+/* Connects to the socket of a process, which is proven to be its (that it is also the peer's
+ * process is known when it knows the ticket). Errors: HAUL_UNSUPPORTED. */
 int haul_shm_view_connect(struct haul_shm_peer *peer, const char name[HAUL_SHM_NAME_BYTES],
                           uint32_t pid, uint32_t uid);
-/* Shows the ticket. copies: whether we can copy out of its process. Errors: HAUL_UNSUPPORTED. */
-int haul_shm_view_begin(struct haul_shm_peer *peer, const uint8_t ticket[HAUL_SHM_TICKET_BYTES],
-                        bool copies);
+/* Shows the ticket, and tells whether we can copy out of its process. Errors: HAUL_UNSUPPORTED. */
+int haul_shm_view_begin(struct haul_shm_peer *peer, const uint8_t ticket[HAUL_SHM_TICKET_BYTES]);
 /* Takes what the peer has sent. */
 void haul_shm_view_receive(struct haul_shm_peer *peer);
 /* Takes nothing from the peer any more; windows that nobody looks through go, and with the last the
@@ -258,12 +272,12 @@ int haul_shm_copier_create(struct haul_engine *engine, unsigned threads,
                            struct haul_shm_copier **copier);
 /* All copies have ended. */
 void haul_shm_copier_destroy(struct haul_shm_copier *copier);
-/* The copy, and what it names, stays until it has ended. */
-void haul_shm_copier_add(struct haul_shm_copier *copier, struct haul_shm_copy *copy);
+/* The job, and what it names, stays until it has ended. */
+void haul_shm_copier_add(struct haul_shm_copier *copier, struct haul_shm_job *job);
 /* What nobody has begun of it is not copied any more. */
-void haul_shm_copier_stop(struct haul_shm_copier *copier, struct haul_shm_copy *copy);
+void haul_shm_copier_stop(struct haul_shm_copier *copier, struct haul_shm_job *job);
 /* Whether nothing of it is under way or to be copied. If not, the engine is woken when it is so. */
-bool haul_shm_copier_ended(struct haul_shm_copier *copier, const struct haul_shm_copy *copy);
+bool haul_shm_copier_await(struct haul_shm_copier *copier, const struct haul_shm_job *job);
 /* Copies a slice of what is next. Returns whether there was anything. */
 bool haul_shm_copier_work(struct haul_shm_copier *copier);
 bool haul_shm_copier_has_work(struct haul_shm_copier *copier);

@@ -93,9 +93,7 @@ int haul_shm_talk_receive(int socket, struct haul_shm_talk *talk, int *file)
     int err = take_files(&message, file);
     if (got == 0)
         return EPIPE;
-    if (message.msg_flags & MSG_CTRUNC)
-        return EMFILE;
     if (got != (ssize_t)sizeof *talk || message.msg_flags & MSG_TRUNC)
         return EPROTO;
-    return err;
+    return message.msg_flags & MSG_CTRUNC ? EMFILE : err;
 }

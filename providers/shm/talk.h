@@ -11,8 +11,10 @@
 
 enum {
     HAUL_SHM_TALK_TICKET = 1, /* who looks: the first record, and its last */
-    HAUL_SHM_TALK_SLAB = 2,   /* who offers: a slab, with its file */
-    HAUL_SHM_TALK_GONE = 3,   /* ... which is offered no more */
+    /* Who offers: */
+    HAUL_SHM_TALK_WELCOME = 2, /* it knows the ticket */
+    HAUL_SHM_TALK_SLAB = 3,    /* a slab, with its file */
+    HAUL_SHM_TALK_GONE = 4,    /* ... which is offered no more */
 };
 
 struct haul_shm_talk {
@@ -30,7 +32,7 @@ bool haul_shm_talk_leaves_room(int socket);
 /* file: a descriptor that goes along, or -1. Returns 0 or an errno: EAGAIN, not now. */
 int haul_shm_talk_send(int socket, const struct haul_shm_talk *talk, int file);
 /* file: what came along, the caller's to close, or -1. Returns 0 or an errno: EAGAIN, nothing is
- * there; EPIPE, the end; EPROTO, no such record; EMFILE, what came along cannot be opened here. */
+ * there; EPIPE, the end; EPROTO, no such record; EMFILE, a record whose file cannot be opened here. */
 int haul_shm_talk_receive(int socket, struct haul_shm_talk *talk, int *file);
 
 #endif

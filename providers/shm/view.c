@@ -13,11 +13,13 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 enum {
@@ -83,82 +85,123 @@ static void *map_file(int file, size_t bytes)
     return mapped ? base : NULL;
 }
 
-/* (These return NULL, or what is wrong.) */
-
-/* Whether its pages can never go away. */
-static const char *check_file(int file, uint64_t bytes)
+/* Whether its pages can never go away. Returns NULL, or what is wrong. */
+static const char *check_file(int file, uint64_t bytes, struct stat *status)
 {
     const int wanted = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_FUTURE_WRITE | F_SEAL_SEAL;
-    struct stat status;
+    struct statfs system;
     int seals = fcntl(file, F_GET_SEALS);
     if (seals < 0 || (seals & wanted) != wanted)
         return "a memory file that is not sealed";
-    if (bytes == 0 || bytes % SLAB_UNIT || fstat(file, &status) ||
-        (uint64_t)status.st_size != bytes)
+    /* (Files of huge pages of their own, hugetlbfs, do not tell of holes.) */
+    if (fstatfs(file, &system) || system.f_type != TMPFS_MAGIC)
+        return "a file that is not of ordinary memory";
+    if (bytes == 0 || bytes % SLAB_UNIT || fstat(file, status) ||
+        (uint64_t)status->st_size != bytes)
         return "a memory file of another size than it says";
-    /* (Files of huge pages do not tell of holes; blocks may also be behind a file's end.) */
-    if ((uint64_t)status.st_blocks * 512 < bytes || (uint64_t)lseek(file, 0, SEEK_HOLE) != bytes)
+    /* (Blocks may also be behind a file's end.) */
+    if ((uint64_t)status->st_blocks * 512 < bytes || (uint64_t)lseek(file, 0, SEEK_HOLE) != bytes)
         return "a memory file with holes";
     return NULL;
 }
 
-static const char *const no_memory = "a slab for which there is no memory here";
+static bool has_file(const struct haul_shm_peer *peer, uint64_t inode)
+{
+    for (size_t i = 0; i < peer->window_count; i++)
+        if (peer->windows[i]->inode == inode)
+            return true;
+    return false;
+}
 
-static const char *keep_window(struct haul_shm_peer *peer, const struct haul_shm_window *window)
+/* Keeps a copy of it, as the last. */
+static bool keep_window(struct haul_shm_peer *peer, const struct haul_shm_window *window)
 {
     if (peer->window_count == peer->window_capacity) {
         size_t capacity = peer->window_capacity * 2 + 8;
         struct haul_shm_window **windows =
             realloc(peer->windows, capacity * sizeof(struct haul_shm_window *));
         if (!windows)
-            return no_memory;
+            return false;
         peer->windows = windows;
         peer->window_capacity = capacity;
     }
     struct haul_shm_window *made = malloc(sizeof *made);
     if (!made)
-        return no_memory;
+        return false;
     *made = *window;
     peer->windows[peer->window_count++] = made;
     peer->shm->windows++;
-    peer->last_slab = window->slab;
+    return true;
+}
+
+/* That we cannot take a slab is not the peer's fault: what is in it is read in its process. */
+static void go_without(struct haul_shm_peer *peer, const char *why)
+{
+    if (!peer->lacks_slabs)
+        haul_shm_host->log(HAUL_LOG_WARNING,
+                           "shm: memory of process %d cannot be looked at, and is copied: %s",
+                           (int)peer->pid, why);
+    peer->lacks_slabs = true;
+}
+
+static void open_window(struct haul_shm_peer *peer, const struct haul_shm_talk *talk, int file,
+                        uint64_t inode)
+{
+    if (peer->window_count == WINDOWS_MAX || peer->shm->windows == ALL_WINDOWS_MAX) {
+        go_without(peer, "too many slabs are mapped");
+        return;
+    }
+    struct haul_shm_window window = {
+        .peer = peer, .slab = talk->slab, .bytes = talk->bytes, .inode = inode};
+    window.base = map_file(file, talk->bytes);
+    if (window.base && keep_window(peer, &window))
+        return;
+    if (window.base)
+        munmap((void *)(uintptr_t)window.base, window.bytes);
+    go_without(peer, "there is no memory");
+}
+
+/* (These return NULL, or what is wrong.) */
+
+static const char *take_slab(struct haul_shm_peer *peer, const struct haul_shm_talk *talk, int file)
+{
+    struct stat status;
+    if (file < 0 || talk->slab <= peer->last_slab)
+        return "a slab that cannot be one";
+    const char *wrong = check_file(file, talk->bytes, &status);
+    if (!wrong && has_file(peer, status.st_ino))
+        wrong = "a memory file again";
+    if (wrong)
+        return wrong;
+    peer->last_slab = talk->slab;
+    open_window(peer, talk, file, status.st_ino);
     return NULL;
 }
 
-static const char *open_window(struct haul_shm_peer *peer, const struct haul_shm_talk *talk,
-                               int file)
+static const char *take_gone(struct haul_shm_peer *peer, uint64_t slab)
 {
-    if (file < 0 || talk->slab <= peer->last_slab)
-        return "a slab that cannot be one";
-    if (peer->window_count == WINDOWS_MAX || peer->shm->windows == ALL_WINDOWS_MAX)
-        return "more slabs than are mapped here";
-    const char *wrong = check_file(file, talk->bytes);
-    if (wrong)
-        return wrong;
-    void *base = map_file(file, talk->bytes);
-    if (!base)
-        return no_memory;
-    const struct haul_shm_window window = {
-        .peer = peer, .slab = talk->slab, .base = base, .bytes = talk->bytes};
-    wrong = keep_window(peer, &window);
-    if (wrong)
-        munmap(base, talk->bytes);
-    return wrong;
-}
-
-static const char *take_talk(struct haul_shm_peer *peer, const struct haul_shm_talk *talk, int file)
-{
-    if (talk->type == HAUL_SHM_TALK_SLAB)
-        return open_window(peer, talk, file);
-    if (talk->type != HAUL_SHM_TALK_GONE)
-        return "a record that has no place here";
-    struct haul_shm_window *window = find_window(peer, talk->slab);
+    struct haul_shm_window *window = find_window(peer, slab);
     if (!window)
         return NULL; /* it was gone before we were told of it */
     window->gone = true;
     if (window->views == 0)
         close_window(window);
     return NULL;
+}
+
+static const char *take_talk(struct haul_shm_peer *peer, const struct haul_shm_talk *talk, int file)
+{
+    switch (talk->type) {
+    case HAUL_SHM_TALK_WELCOME:
+        peer->welcome = true;
+        return NULL;
+    case HAUL_SHM_TALK_SLAB:
+        return take_slab(peer, talk, file);
+    case HAUL_SHM_TALK_GONE:
+        return take_gone(peer, talk->slab);
+    default:
+        return "a record that has no place here";
+    }
 }
 
 /* ---- The connection ------------------------------------------------------------------------- */
@@ -172,14 +215,23 @@ static void hang_up(struct haul_shm_peer *peer)
     peer->source = -1;
 }
 
-/* Takes no slab of it any more. While we look at what we have, the peer is to know. */
+/* Takes nothing from it any more. While we look at what we have, the peer is to know. */
 static void turn_away(struct haul_shm_peer *peer, const char *why)
 {
-    haul_shm_host->log(HAUL_LOG_WARNING, "shm: process %d sent %s: its memory is not used",
+    haul_shm_host->log(HAUL_LOG_WARNING,
+                       "shm: process %d sent %s: no more of its memory is looked at",
                        (int)peer->pid, why);
     peer->deaf = true;
     if (peer->views == 0)
         hang_up(peer);
+}
+
+/* A record whose file found no descriptor here. */
+static void take_without_file(struct haul_shm_peer *peer, const struct haul_shm_talk *talk)
+{
+    if (talk->type == HAUL_SHM_TALK_SLAB && talk->slab > peer->last_slab)
+        peer->last_slab = talk->slab;
+    go_without(peer, "no descriptor is left for it (ulimit -n)");
 }
 
 /* Takes a record. Returns whether there may be another. */
@@ -190,21 +242,25 @@ static bool receive_one(struct haul_shm_peer *peer)
     int file, err = haul_shm_talk_receive(peer->source, &talk, &file);
     if (!err && !peer->deaf)
         wrong = take_talk(peer, &talk, file);
-    else if (err == EPROTO || err == EMFILE)
-        wrong = err == EPROTO ? "what is no record" : "a file that cannot be opened (ulimit -n)";
-    else if (err && err != EAGAIN)
+    else if (err == EMFILE)
+        take_without_file(peer, &talk);
+    else if (err == EPROTO)
+        wrong = "what is no record";
+    else if (err == EPIPE || err == ECONNRESET)
         hang_up(peer);
     if (file >= 0)
         close(file);
     if (wrong && !peer->deaf)
         turn_away(peer, wrong);
-    return !err && !peer->deaf;
+    return (!err || err == EMFILE) && !peer->deaf;
 }
 
 void haul_shm_view_receive(struct haul_shm_peer *peer)
 {
-    for (int i = 0; i < RECORDS_PER_LOOK && peer->source >= 0 && receive_one(peer); i++)
-        ;
+    bool more = true;
+    for (int i = 0; more && i < RECORDS_PER_LOOK && peer->source >= 0; i++)
+        more = receive_one(peer);
+    haul_shm_due(peer->shm, 0); /* for reads that have waited for it */
 }
 
 static void source_ready(void *arg, uint32_t events)
@@ -258,10 +314,9 @@ int haul_shm_view_connect(struct haul_shm_peer *peer, const char name[HAUL_SHM_N
     return 0;
 }
 
-int haul_shm_view_begin(struct haul_shm_peer *peer, const uint8_t ticket[HAUL_SHM_TICKET_BYTES],
-                        bool copies)
+int haul_shm_view_begin(struct haul_shm_peer *peer, const uint8_t ticket[HAUL_SHM_TICKET_BYTES])
 {
-    struct haul_shm_talk talk = {.type = HAUL_SHM_TALK_TICKET, .copies = copies};
+    struct haul_shm_talk talk = {.type = HAUL_SHM_TALK_TICKET, .copies = peer->copies};
     memcpy(talk.ticket, ticket, sizeof talk.ticket);
     int err = haul_shm_talk_send(peer->source, &talk, -1);
     if (!err)

@@ -30,6 +30,11 @@ def sockets(program):
     return count
 
 
+def files(pid):
+    """The descriptors that it has open."""
+    return set(os.listdir(f"/proc/{pid}/fd"))
+
+
 class Views(FailureTest):
     def start_giver(self, address, client, **options):
         giver = self.start("giver", address, client, BYTES, HAUL_POOL_MAX=f"{POOL_MIB}M", **options)
@@ -102,7 +107,8 @@ class Views(FailureTest):
         self.assert_ends(server)
 
     def test_receiver_without_descriptors_while_it_looks(self):
-        """It cannot take the file of the next slab and loses the path. It looks on, and its sender knows."""
+        """It cannot take the file of the next slab and copies what is in it. It looks on, and its sender
+        knows."""
         server = self.start_server()
         giver = self.start_giver(server.address, 1)
         self.hold(server, giver)
@@ -113,7 +119,8 @@ class Views(FailureTest):
         resource.prlimit(pid, resource.RLIMIT_NOFILE, (free, hard))
         self.assertEqual(giver.ask(f"give {MORE}"), f"given {MORE}")
         server.line_with(f"kept {HELD + MORE}")
-        self.assertIn("its memory is not used", server.error_text)
+        self.assertIn("cannot be looked at, and is copied: no descriptor", server.error_text)
+        self.assertIn(" path tcp+shm ", giver.ask("stats"))
         self.assertEqual(giver.ask("leave"), "left")
         self.assertTrue(giver.ask("overwrite").startswith("overwritten "))
         self.assertEqual(server.ask("check"), f"right {HELD + MORE}")
@@ -121,6 +128,24 @@ class Views(FailureTest):
         self.until(lambda: int(giver.ask("stats").split()[1]) < BYTES, "it does not get its memory back")
         self.assert_ends(giver)
         self.assertEqual(server.end(), 0)
+
+    def test_sender_without_descriptors(self):
+        """Its new slabs are private: they are read in its process, or come by the channel."""
+        for hidden in ([], ["hidden"]):
+            server = self.start_server()
+            giver = self.start("giver", server.address, 1, BYTES, *hidden, HAUL_POOL_MAX=f"{POOL_MIB}M")
+            self.assertEqual(giver.line(0), "connected")
+            pid = giver.process.pid
+            before = files(pid)
+            _, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, (2 * len(before), hard))
+            self.assertEqual(giver.ask("give 5"), "given 5")
+            self.assertEqual(giver.ask("send 5"), "sent 5")
+            server.line_with("message 1 9")
+            self.assertIn(" path tcp+shm ", giver.ask("stats"))
+            self.assertEqual(files(pid), before)
+            self.assert_ends(giver)
+            self.assert_ends(server)
 
     def test_clients_killed_in_the_handshake(self):
         server = self.start_server()

@@ -15,7 +15,7 @@ static const struct haul_rma_ops *ops;
 
 static void host_wake(struct haul_engine *engine)
 {
-    (void)engine;
+    engine->woken = true;
 }
 
 static const char *host_setting(struct haul_engine *engine, const char *name)
@@ -75,18 +75,30 @@ const struct haul_rma_ops *shm_load(void)
     return ops;
 }
 
+static bool run_descriptors(struct haul_engine *engine)
+{
+    bool did = false;
+    for (struct haul_watch *watch = engine->watches; watch < engine->watches + SHM_WATCHES_MAX;
+         watch++) {
+        struct pollfd look = {watch->fd, POLLIN, 0};
+        if (!watch->ready || !watch->events || poll(&look, 1, 0) != 1)
+            continue;
+        watch->ready(watch->arg, POLLIN);
+        did = true;
+    }
+    return did;
+}
+
 void shm_settle(struct haul_engine *engine, void *rma)
 {
-    bool did = true;
-    while (did) {
-        did = ops->progress(rma);
-        for (struct haul_watch *watch = engine->watches; watch < engine->watches + SHM_WATCHES_MAX;
-             watch++) {
-            struct pollfd look = {watch->fd, POLLIN, 0};
-            if (!watch->ready || !watch->events || poll(&look, 1, 0) != 1)
-                continue;
-            watch->ready(watch->arg, POLLIN);
-            did = true;
-        }
+    bool due = engine->sleeps_until_ns <= host_still_ns();
+    for (;;) {
+        due |= atomic_exchange(&engine->woken, false);
+        due |= run_descriptors(engine);
+        if (!due)
+            return;
+        due = ops->progress(rma);
+        engine->sleeps_until_ns = ops->deadline_ns(rma);
+        due |= engine->sleeps_until_ns <= host_still_ns();
     }
 }

@@ -17,6 +17,8 @@ struct haul_watch {
 
 struct haul_engine {
     const char *shm, *threads; /* the settings shm and copy_threads */
+    atomic_bool woken;
+    uint64_t sleeps_until_ns; /* as deadline_ns() said after the last progress() */
     struct haul_watch watches[SHM_WATCHES_MAX];
 };
 
@@ -30,7 +32,17 @@ enum { NOT_DONE = 1 };
 
 /* Gives the provider its host; returns its table. */
 const struct haul_rma_ops *shm_load(void);
-/* Runs an instance until neither progress() nor a descriptor has anything to do. */
+/* Runs an instance as core does, until it sleeps: progress() is called when a descriptor, a
+ * deadline or a wake-up says so, and for nothing else. */
 void shm_settle(struct haul_engine *engine, void *rma);
+
+/* What is said on the Unix socket, and where in an address: for peers that tests play. */
+struct shm_record {
+    uint32_t type, copies;
+    uint64_t slab, bytes;
+    uint8_t ticket[16];
+};
+enum { TICKET = 1, WELCOME = 2, SLAB = 3, GONE = 4 };
+enum { BLOB_PID = 4, BLOB_COOKIE = 60, BLOB_TICKET = 76, BLOB_NAME = 92, NAME_BYTES = 32 };
 
 #endif

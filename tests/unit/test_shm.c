@@ -20,8 +20,6 @@
 
 #include <cmocka.h>
 
-enum { BLOB_PID = 4, BLOB_NAME = 92, NAME_BYTES = 32 };
-
 static const struct haul_rma_ops *ops;
 
 /* ---- The stage: an instance, and an attacker that it attaches to ----------------------------- */
@@ -35,14 +33,6 @@ struct stage {
     int listener, attacker;
     int files_before;
 };
-
-/* What the provider sends and takes: type, copies, slab, bytes, ticket. */
-struct record {
-    uint32_t type, copies;
-    uint64_t slab, bytes;
-    uint8_t ticket[16];
-};
-enum { TICKET = 1, SLAB = 2, GONE = 3 };
 
 static int count_files(void)
 {
@@ -89,7 +79,8 @@ static void set_up(struct stage *stage)
 
 static void attach(struct stage *stage)
 {
-    struct record ticket;
+    const struct shm_record welcome = {.type = WELCOME};
+    struct shm_record ticket;
     assert_int_equal(
         ops->attach(stage->rma, stage->blob, stage->blob_bytes, &stage->link, &stage->peer), 0);
     stage->attacker = accept4(stage->listener, NULL, NULL, SOCK_CLOEXEC);
@@ -97,6 +88,8 @@ static void attach(struct stage *stage)
     assert_int_equal(recv(stage->attacker, &ticket, sizeof ticket, 0), sizeof ticket);
     assert_int_equal(ticket.type, TICKET);
     assert_int_equal(ticket.copies, 1);
+    assert_int_equal(send(stage->attacker, &welcome, sizeof welcome, 0), sizeof welcome);
+    shm_settle(&stage->engine, stage->rma);
 }
 
 static void tear_down(struct stage *stage)
@@ -167,23 +160,27 @@ static void send_record(struct stage *stage, const void *record, size_t bytes, c
 
 static void send_slab(struct stage *stage, uint64_t slab, uint64_t bytes, int file)
 {
-    const struct record record = {.type = SLAB, .slab = slab, .bytes = bytes};
+    const struct shm_record record = {.type = SLAB, .slab = slab, .bytes = bytes};
     send_record(stage, &record, sizeof record, &file, file >= 0);
     if (file >= 0)
         close(file);
 }
 
-static void put_way(uint8_t way[24], uint64_t slab, uint64_t offset, uint64_t bytes)
+enum { WAY_BYTES = 32 };
+
+/* Of a slab; slab 0: of our own process. */
+static void put_way(uint8_t way[WAY_BYTES], uint64_t slab, uint64_t place, uint64_t bytes)
 {
     haul_put_u64(way, slab);
-    haul_put_u64(way + 8, offset);
+    haul_put_u64(way + 8, slab ? place : 0);
     haul_put_u64(way + 16, bytes);
+    haul_put_u64(way + 24, slab ? 0 : place);
 }
 
 static int map(struct stage *stage, uint64_t slab, uint64_t offset, size_t bytes, const void **data,
                void **mapping)
 {
-    uint8_t way[24];
+    uint8_t way[WAY_BYTES];
     put_way(way, slab, offset, bytes);
     return ops->map(stage->peer, way, sizeof way, bytes, data, mapping);
 }
@@ -213,7 +210,7 @@ static void a_good_file_is_looked_at(void **state)
     assert_memory_equal(data, "bytes", 5);
     assert_true(may_look(&stage, 5, BYTES - 64, 64));
     /* Its end, and the peer's: the view stays. */
-    const struct record gone = {.type = GONE, .slab = 5};
+    const struct shm_record gone = {.type = GONE, .slab = 5};
     send_record(&stage, &gone, sizeof gone, NULL, 0);
     assert_false(may_look(&stage, 5, 64, 5));
     close(stage.attacker);
@@ -280,6 +277,8 @@ static void bad_files_are_not_mapped(void **state)
     assert_not_used(5, 0, make_file(GOOD, BYTES), "another size");
     assert_not_used(5, BYTES + 4096, make_file(GOOD, BYTES + 4096), "another size");
     assert_not_used(5, BYTES, open("/dev/zero", O_RDONLY | O_CLOEXEC), "not sealed");
+    assert_not_used(5, BYTES, memfd_create("test", MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_HUGETLB),
+                    "not sealed");
     assert_not_used(5, BYTES, -1, "cannot be one");
     assert_not_used(0, BYTES, make_file(GOOD, BYTES), "cannot be one");
     assert_int_equal(count_files(), before);
@@ -288,10 +287,10 @@ static void bad_files_are_not_mapped(void **state)
 static void records_out_of_place_end_the_connection(void **state)
 {
     (void)state;
-    const struct record unknown = {.type = GONE, .slab = 2};
-    for (int i = 0; i < 4; i++) {
+    const struct shm_record unknown = {.type = GONE, .slab = 2};
+    for (int i = 0; i < 5; i++) {
         struct stage stage;
-        struct record record = {.type = SLAB, .slab = 5, .bytes = BYTES};
+        struct shm_record record = {.type = SLAB, .slab = 5, .bytes = BYTES};
         int files[] = {make_file(GOOD, BYTES), make_file(GOOD, BYTES)};
         size_t bytes = sizeof record, count = i == 0 ? 2 : 0;
         set_up(&stage);
@@ -306,11 +305,16 @@ static void records_out_of_place_end_the_connection(void **state)
             record.slab = 4; /* again */
             count = 1;
         }
+        if (i == 4) {
+            send_slab(&stage, 5, BYTES, dup(files[0])); /* and its file once more */
+            record.slab = 6;
+            count = 1;
+        }
         send_record(&stage, &unknown, sizeof unknown, NULL, 0); /* of which we were not told */
         assert_true(may_look(&stage, 4, 0, 64));
         assert_string_equal(host_logged, "");
         send_record(&stage, &record, bytes, files, count);
-        assert_non_null(strstr(host_logged, "its memory is not used"));
+        assert_non_null(strstr(host_logged, "no more of its memory is looked at"));
         close(files[0]);
         close(files[1]);
         tear_down(&stage);
@@ -356,29 +360,42 @@ static void few_descriptors_are_left_to_connections(void **state)
     tear_down(&stage);
 }
 
-/* The number of our own process, and not its cookie: as if the number had been given anew. */
+static void fail_to_read(struct stage *stage, int err)
+{
+    const struct shm_record welcome = {.type = WELCOME};
+    char from[64] = "secret", to[64] = "";
+    uint8_t way[WAY_BYTES];
+    int result = NOT_DONE;
+    assert_int_equal(send(stage->attacker, &welcome, sizeof welcome, 0), sizeof welcome);
+    put_way(way, 0, (uintptr_t)from, sizeof from);
+    assert_int_equal(ops->read(stage->peer, way, sizeof way, 0, to, NULL, sizeof from, &result), 0);
+    shm_settle(&stage->engine, stage->rma);
+    assert_int_equal(result, NOT_DONE); /* that it has ended may be on its way */
+    host_clock_ns += 1000000000;
+    shm_settle(&stage->engine, stage->rma);
+    assert_int_equal(result, err);
+}
+
+/* The number of our own process, and not its cookie: as if the number had been given anew, before
+ * the handshake and after it. */
 static void another_process_is_not_read(void **state)
 {
     (void)state;
     struct stage stage;
-    struct record ticket;
-    char from[64] = "secret", to[64] = "";
-    uint8_t way[24];
-    int result = NOT_DONE;
+    struct shm_record ticket;
     set_up(&stage);
-    stage.blob[60] ^= 1;
+    stage.blob[BLOB_COOKIE] ^= 1;
     assert_int_equal(ops->attach(stage.rma, stage.blob, stage.blob_bytes, &stage.link, &stage.peer),
                      0);
     stage.attacker = accept4(stage.listener, NULL, NULL, SOCK_CLOEXEC);
     assert_int_equal(recv(stage.attacker, &ticket, sizeof ticket, 0), sizeof ticket);
     assert_int_equal(ticket.copies, 0);
-    put_way(way, 0, (uintptr_t)from, sizeof from);
-    assert_int_equal(ops->read(stage.peer, way, sizeof way, 0, to, NULL, sizeof from, &result), 0);
-    shm_settle(&stage.engine, stage.rma);
-    assert_int_equal(result, NOT_DONE); /* that it has ended may be on its way */
-    host_clock_ns += 1000000000;
-    shm_settle(&stage.engine, stage.rma);
-    assert_int_equal(result, HAUL_PEER_LOST);
+    fail_to_read(&stage, HAUL_UNSUPPORTED);
+    tear_down(&stage);
+    set_up(&stage);
+    attach(&stage);
+    *(uint8_t *)(uintptr_t)haul_get_u64(stage.blob + BLOB_COOKIE - 8) ^= 1;
+    fail_to_read(&stage, HAUL_PEER_LOST);
     tear_down(&stage);
 }
 
@@ -410,7 +427,7 @@ static void copies_of_any_size_by_any_threads(void **state)
         set_up(&stage);
         open_with_threads(&stage, threads[t]);
         for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++) {
-            uint8_t *from = malloc(sizes[s]), *to = calloc(1, sizes[s] + 1), way[24];
+            uint8_t *from = malloc(sizes[s]), *to = calloc(1, sizes[s] + 1), way[WAY_BYTES];
             int result = NOT_DONE;
             for (size_t i = 0; i < sizes[s]; i++)
                 from[i] = (uint8_t)(i * 7 + i / 4096);
@@ -427,29 +444,56 @@ static void copies_of_any_size_by_any_threads(void **state)
     }
 }
 
-enum { LARGE = 32 << 20 };
+enum { LARGE = 32 << 20, SLAB_OF_TEST = 4 };
 
-/* What a fence ends is not written to any more, whoever was copying. */
+/* A read of a large slab that has begun. */
+static void begin_read(struct stage *stage, void *to, int *result)
+{
+    uint8_t way[WAY_BYTES];
+    *result = NOT_DONE;
+    put_way(way, SLAB_OF_TEST, 0, LARGE);
+    assert_int_equal(ops->read(stage->peer, way, sizeof way, 0, to, NULL, LARGE, result), 0);
+    ops->progress(stage->rma);
+}
+
+/* A fence ends a read soon, and not before its memory is left alone. */
 static void nothing_is_copied_after_a_fence(void **state)
 {
     (void)state;
     struct stage stage;
-    uint8_t *from = calloc(1, LARGE), way[24];
+    int result;
+    set_up(&stage);
+    open_with_threads(&stage, "1");
+    send_slab(&stage, SLAB_OF_TEST, LARGE, make_file(GOOD, LARGE));
+    uint8_t *to = malloc(LARGE);
+    memset(to, 1, LARGE);
+    begin_read(&stage, to, &result);
+    ops->fence(stage.peer);
+    assert_int_equal(wait_for(&stage, &result), HAUL_CANCELLED);
+    assert_int_equal(to[0], 0);
+    assert_int_equal(to[LARGE - 1], 1); /* what nobody had begun */
+    free(to);
+    tear_down(&stage);
+}
+
+/* The same with threads that are in the middle of it. */
+static void threads_copy_nothing_after_a_fence(void **state)
+{
+    (void)state;
+    struct stage stage;
     set_up(&stage);
     open_with_threads(&stage, "4");
-    put_way(way, 0, (uintptr_t)from, LARGE);
+    send_slab(&stage, SLAB_OF_TEST, LARGE, make_file(GOOD, LARGE));
     for (int i = 0; i < 20; i++) {
-        int result = NOT_DONE;
-        void *to = malloc(LARGE);
-        assert_int_equal(ops->read(stage.peer, way, sizeof way, 0, to, NULL, LARGE, &result), 0);
-        ops->progress(stage.rma);
+        int result;
+        void *to = mmap(NULL, LARGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        begin_read(&stage, to, &result);
         ops->fence(stage.peer);
         wait_for(&stage, &result);
         assert_true(result == HAUL_CANCELLED || result == 0); /* (threads may have been quick) */
-        free(to); /* a thread that still wrote there would end this test */
+        munmap(to, LARGE); /* a thread that still writes there ends this test */
     }
     tear_down(&stage);
-    free(from);
 }
 
 /* A slab stays while it is being copied out of, also when its peer takes it back or is lost. */
@@ -458,25 +502,78 @@ static void a_slab_stays_while_it_is_read(void **state)
     (void)state;
     for (int lost = 0; lost < 2; lost++) {
         struct stage stage;
-        const struct record gone = {.type = GONE, .slab = 4};
-        uint8_t *to = calloc(1, LARGE), way[24];
-        int result = NOT_DONE;
+        const struct shm_record gone = {.type = GONE, .slab = SLAB_OF_TEST};
+        uint8_t *to = calloc(1, LARGE);
+        int result;
         set_up(&stage);
         open_with_threads(&stage, "2");
-        send_slab(&stage, 4, LARGE, make_file(GOOD, LARGE));
-        put_way(way, 4, 0, LARGE);
-        assert_int_equal(ops->read(stage.peer, way, sizeof way, 0, to, NULL, LARGE, &result), 0);
-        ops->progress(stage.rma);
+        send_slab(&stage, SLAB_OF_TEST, LARGE, make_file(GOOD, LARGE));
+        begin_read(&stage, to, &result);
         if (lost)
             ops->lost(stage.rma, &stage.link);
         else
             send_record(&stage, &gone, sizeof gone, NULL, 0);
         assert_int_equal(wait_for(&stage, &result), 0);
         assert_memory_equal(to + 64, "bytes", 5);
-        assert_false(may_look(&stage, 4, 0, 64));
+        assert_false(may_look(&stage, SLAB_OF_TEST, 0, 64));
         tear_down(&stage);
         free(to);
     }
+}
+
+/* What is in a slab that could not be mapped here is read where it is in the peer's process. */
+static void without_descriptors_slabs_are_copied(void **state)
+{
+    (void)state;
+    struct stage stage;
+    struct rlimit before, none;
+    char from[64] = "bytes", to[64] = "";
+    uint8_t way[WAY_BYTES];
+    int result = NOT_DONE, file = make_file(GOOD, BYTES);
+    set_up(&stage);
+    stage.files_before--;
+    attach(&stage);
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+    int next = dup(0);
+    close(next);
+    none = before;
+    none.rlim_cur = (rlim_t)next;
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+    send_slab(&stage, SLAB_OF_TEST, BYTES, file);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+    assert_non_null(strstr(host_logged, "ulimit -n"));
+    assert_false(may_look(&stage, SLAB_OF_TEST, 0, 64));
+    put_way(way, SLAB_OF_TEST, 0, sizeof from);
+    haul_put_u64(way + 24, (uintptr_t)from);
+    assert_int_equal(ops->read(stage.peer, way, sizeof way, 0, to, NULL, sizeof to, &result), 0);
+    assert_int_equal(wait_for(&stage, &result), 0);
+    assert_memory_equal(from, to, sizeof from);
+    send_slab(&stage, SLAB_OF_TEST + 1, BYTES, make_file(GOOD, BYTES)); /* as good as ever */
+    assert_true(may_look(&stage, SLAB_OF_TEST + 1, 0, 64));
+    tear_down(&stage);
+}
+
+/* Who does not know the ticket has named another process's socket as its own. */
+static void nothing_is_read_without_a_welcome(void **state)
+{
+    (void)state;
+    struct stage stage;
+    char from[64] = "secret", to[64] = "";
+    uint8_t way[WAY_BYTES];
+    int result = NOT_DONE;
+    set_up(&stage);
+    assert_int_equal(ops->attach(stage.rma, stage.blob, stage.blob_bytes, &stage.link, &stage.peer),
+                     0);
+    put_way(way, 0, (uintptr_t)from, sizeof from);
+    assert_int_equal(ops->read(stage.peer, way, sizeof way, 0, to, NULL, sizeof from, &result), 0);
+    shm_settle(&stage.engine, stage.rma);
+    assert_int_equal(result, NOT_DONE);
+    close(accept4(stage.listener, NULL, NULL, SOCK_CLOEXEC));
+    shm_settle(&stage.engine, stage.rma);
+    host_clock_ns += 1000000000; /* that it has ended may be on its way */
+    assert_int_equal(wait_for(&stage, &result), HAUL_PROTOCOL);
+    assert_string_equal(to, "");
+    tear_down(&stage);
 }
 
 static void memory_that_is_not_there(void **state)
@@ -484,7 +581,7 @@ static void memory_that_is_not_there(void **state)
     (void)state;
     struct stage stage;
     char to[64];
-    uint8_t way[24];
+    uint8_t way[WAY_BYTES];
     int result = NOT_DONE;
     set_up(&stage);
     attach(&stage);
@@ -539,7 +636,10 @@ int main(void)
         cmocka_unit_test(another_process_is_not_read),
         cmocka_unit_test(copies_of_any_size_by_any_threads),
         cmocka_unit_test(nothing_is_copied_after_a_fence),
+        cmocka_unit_test(threads_copy_nothing_after_a_fence),
         cmocka_unit_test(a_slab_stays_while_it_is_read),
+        cmocka_unit_test(without_descriptors_slabs_are_copied),
+        cmocka_unit_test(nothing_is_read_without_a_welcome),
         cmocka_unit_test(memory_that_is_not_there),
         cmocka_unit_test(settings_are_checked),
     };

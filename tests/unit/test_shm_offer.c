@@ -19,9 +19,6 @@
 
 enum {
     BYTES = 2 << 20,
-    BLOB_TICKET = 76,
-    BLOB_NAME = 92,
-    NAME_BYTES = 32,
     GUESTS_MAX = 64, /* of the provider */
     SECOND = 1000000000,
 };
@@ -36,14 +33,6 @@ struct stage {
     int file;
     uint8_t blob[HAUL_RMA_ADDRESS_MAX];
 };
-
-/* On the Unix socket. */
-struct record {
-    uint32_t type, copies;
-    uint64_t slab, bytes;
-    uint8_t ticket[16];
-};
-enum { TICKET = 1, SLAB = 2, GONE = 3 };
 
 static void greet(struct stage *stage, struct haul_link *link, uint8_t blob[HAUL_RMA_ADDRESS_MAX])
 {
@@ -93,7 +82,7 @@ static int come(const uint8_t *blob)
 
 static void show_ticket(int guest, const uint8_t ticket[16])
 {
-    struct record record = {.type = TICKET, .copies = 1};
+    struct shm_record record = {.type = TICKET, .copies = 1};
     memcpy(record.ticket, ticket, sizeof record.ticket);
     assert_int_equal(send(guest, &record, sizeof record, 0), sizeof record);
 }
@@ -109,7 +98,7 @@ static int come_with_ticket(struct stage *stage, const uint8_t *blob)
 /* The type of the next record, 0: the connection has ended, -1: nothing yet. */
 static int hear(int viewer, uint64_t *slab)
 {
-    struct record record;
+    struct shm_record record;
     ssize_t got = recv(viewer, &record, sizeof record, MSG_DONTWAIT);
     if (got < 0 && errno == EAGAIN)
         return -1;
@@ -122,8 +111,8 @@ static int hear(int viewer, uint64_t *slab)
 
 static void who_has_no_ticket_gets_no_file(void **state)
 {
-    static const int heard[] = {0, SLAB,
-                                0}; /* a wrong ticket, the right one, the right one again */
+    /* With a wrong ticket, the right one, the right one again. */
+    static const int heard[] = {0, WELCOME, 0};
     struct stage stage;
     uint64_t slab;
     (void)state;
@@ -135,6 +124,7 @@ static void who_has_no_ticket_gets_no_file(void **state)
         show_ticket(viewer, i == 0 ? nothing : stage.blob + BLOB_TICKET);
         shm_settle(&stage.engine, stage.rma);
         assert_int_equal(hear(viewer, &slab), heard[i]);
+        assert_int_equal(hear(viewer, &slab), heard[i] ? SLAB : 0);
         close(viewer);
         shm_settle(&stage.engine, stage.rma);
     }
@@ -188,6 +178,7 @@ static void without_descriptors_guests_wait(void **state)
     assert_int_equal(hear(viewer, &slab), -1);
     host_clock_ns += SECOND;
     shm_settle(&stage.engine, stage.rma);
+    assert_int_equal(hear(viewer, &slab), WELCOME);
     assert_int_equal(hear(viewer, &slab), SLAB);
     close(viewer);
     ops->dereg(region);
@@ -213,7 +204,7 @@ static void slow_viewers_hear_everything(void **state)
     assert_true(ops->deadline_ns(stage.rma) < UINT64_MAX); /* it was too much for the socket */
     for (;;) {
         while ((said = hear(viewer, &slab)) > 0)
-            known[slab] = said == SLAB;
+            known[slab] = said == SLAB; /* (WELCOME is of none: 0) */
         if (ops->deadline_ns(stage.rma) == UINT64_MAX)
             break;
         host_clock_ns += SECOND;
