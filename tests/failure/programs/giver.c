@@ -8,6 +8,9 @@
  *   "give COUNT"  gives so many letters of BYTES, once more where the connection was lost:
  *                 "given COUNT"
  *   "send COUNT"  the same out of memory of its own: "sent COUNT"
+ *   "ask COUNT"   calls with so many letters of its own, and looks at the replies from then on:
+ *                 "asked COUNT"
+ *   "check"       reads all replies again: "right COUNT"
  *   "leave"       ends the connection: "left"
  *   "overwrite"   takes all memory that its pool has, writes something else to it and gives it
  *                 back: "overwritten COUNT"
@@ -17,11 +20,13 @@
 
 #include <sys/prctl.h>
 
-enum { BLOCKS_MAX = 4096, OTHER = 0x5a };
+enum { BLOCKS_MAX = 4096, REPLIES_MAX = 64, OTHER = 0x5a };
 
 static struct haul_context *context;
 static struct haul_peer *peer;
 static struct letter letter;
+static struct haul_message *replies[REPLIES_MAX];
+static size_t reply_count;
 
 /* room: where its bytes are; NULL: out of the pool. */
 static int send_one(uint8_t *room)
@@ -52,6 +57,31 @@ static void send_own(unsigned long count)
     send_letters(count, room);
     free(room);
     printf("sent %lu\n", count);
+}
+
+/* (What is given back is looked at in place.) */
+static void ask(unsigned long count)
+{
+    uint8_t *room = malloc(letter_room(&letter));
+    REQUIRE(room && reply_count + count <= REPLIES_MAX);
+    for (unsigned long i = 0; i < count; i++, letter.number++) {
+        struct haul_dict *dict;
+        OK(haul_dict_create(context, &dict));
+        letter_write(&letter, dict, room);
+        OK(haul_call(peer, dict, &replies[reply_count], 10 * WAIT_NS));
+        haul_dict_destroy(dict);
+        REQUIRE(haul_message_find(replies[reply_count++], "part 0")->flags & HAUL_SHARED);
+    }
+    free(room);
+    printf("asked %lu\n", count);
+}
+
+static void check_replies(void)
+{
+    struct letter read;
+    for (size_t i = 0; i < reply_count; i++)
+        REQUIRE(letter_read(replies[i], &read));
+    printf("right %zu\n", reply_count);
 }
 
 static void overwrite(void)
@@ -97,6 +127,10 @@ int main(int argc, char **argv)
             printf("given %lu\n", count);
         } else if (!strncmp(line, "send ", 5)) {
             send_own(strtoul(line + 5, NULL, 10));
+        } else if (!strncmp(line, "ask ", 4)) {
+            ask(strtoul(line + 4, NULL, 10));
+        } else if (!strcmp(line, "check\n")) {
+            check_replies();
         } else if (!strcmp(line, "leave\n")) {
             haul_peer_disconnect(peer);
             puts("left");
@@ -107,6 +141,8 @@ int main(int argc, char **argv)
             print_stats();
         }
     }
+    while (reply_count > 0)
+        haul_message_release(replies[--reply_count]);
     haul_peer_release(peer);
     haul_close(context);
     prctl(PR_SET_DUMPABLE, 1); /* a leak sanitizer reads it now */

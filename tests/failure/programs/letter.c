@@ -84,6 +84,14 @@ bool letter_read(const struct haul_message *message, struct letter *letter)
     return true;
 }
 
+static void reply(struct haul_message *message, struct haul_dict *dict)
+{
+    int err = haul_reply(message, dict, WAIT_NS);
+    if (err != HAUL_PEER_LOST) /* it may have been killed */
+        OK(err);
+    haul_dict_destroy(dict);
+}
+
 void letter_answer(struct haul_context *context, struct haul_message *message,
                    const struct letter *letter)
 {
@@ -94,8 +102,15 @@ void letter_answer(struct haul_context *context, struct haul_message *message,
         return;
     OK(haul_dict_create(context, &dict));
     OK(haul_dict_put(dict, "number", HAUL_U64, 1, &shape, &number));
-    int err = haul_reply(message, dict, WAIT_NS);
-    if (err != HAUL_PEER_LOST) /* it may have been killed */
-        OK(err);
-    haul_dict_destroy(dict);
+    reply(message, dict);
+}
+
+void letter_return(struct haul_context *context, struct haul_message *message,
+                   const struct letter *letter)
+{
+    struct haul_dict *dict;
+    struct letter same = *letter;
+    OK(haul_dict_create(context, &dict));
+    letter_write(&same, dict, NULL);
+    reply(message, dict);
 }

@@ -4,12 +4,12 @@
  *   failure_program_server ADDRESS
  *
  * Standard input, a word per line: "take" receives, answers calls and releases (so it begins);
- * "keep" receives, but neither answers nor releases; "check" reads all that is kept again; "pause"
- * receives nothing; "stats" prints some.
+ * "return" answers with the letters that it gets, given; "keep" receives, but neither answers nor
+ * releases; "check" reads all that is kept again; "pause" receives nothing; "stats" prints some.
  * The end of input ends it. Standard output: "listening ADDRESS"; "message CLIENT NUMBER", or
- * "stranger" if it is no letter; "paused" and "keeping" from then on; "kept COUNT"; "right COUNT",
- * checked again; "stats ..."; and "lost CLIENT NS" with the (monotonic) time when a client that has
- * sent something was gone. */
+ * "stranger" if it is no letter; "paused", "keeping" and "returning" from then on; "kept COUNT";
+ * "right COUNT", checked again; "stats ..."; and "lost CLIENT NS" with the (monotonic) time when a
+ * client that has sent something was gone. */
 #include "letter.h"
 
 #include <poll.h>
@@ -18,7 +18,7 @@
 
 enum { TICK_MS = 10, CLIENTS_MAX = 4096, KEPT_MAX = 4096 };
 
-enum mode { TAKE, KEEP, PAUSE };
+enum mode { TAKE, RETURN, KEEP, PAUSE };
 
 struct known {
     uint64_t client;
@@ -102,7 +102,10 @@ static void receive(enum mode mode)
         printf("kept %zu\n", kept_count);
         return;
     }
-    letter_answer(context, message, &letter);
+    if (mode == RETURN)
+        letter_return(context, message, &letter);
+    else
+        letter_answer(context, message, &letter);
     haul_message_release(message);
 }
 
@@ -110,9 +113,11 @@ static void print_stats(void)
 {
     struct haul_stats stats;
     haul_context_stats(context, &stats);
-    printf("stats peers %llu messages_unreleased %llu messages_received %llu bytes_mapped %llu\n",
+    printf("stats peers %llu messages_unreleased %llu messages_received %llu bytes_mapped %llu "
+           "pool_used_bytes %llu\n",
            (unsigned long long)stats.peers, (unsigned long long)stats.messages_unreleased,
-           (unsigned long long)stats.messages_received, (unsigned long long)stats.bytes_mapped);
+           (unsigned long long)stats.messages_received, (unsigned long long)stats.bytes_mapped,
+           (unsigned long long)stats.pool_used_bytes);
 }
 
 /* Obeys a line of input, if there is one. Returns false at its end. */
@@ -127,6 +132,9 @@ static bool obey(enum mode *mode)
     if (!strcmp(line, "take\n")) {
         release_kept();
         *mode = TAKE;
+    } else if (!strcmp(line, "return\n")) {
+        *mode = RETURN;
+        puts("returning");
     } else if (!strcmp(line, "keep\n")) {
         *mode = KEEP;
         puts("keeping");
