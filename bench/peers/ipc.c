@@ -126,10 +126,7 @@ static void run(void)
 
 int main(int argc, char **argv)
 {
-    static const char doc[] = "Measures a library's local sockets with one client.";
-    static const struct argp_child children[] = {{&workload_argp, 0, NULL, 0}, {0}};
-    static const struct argp argp = {.doc = doc, .children = children};
-    argp_parse(&argp, argc, argv, 0, NULL, NULL);
+    workload_parse(argc, argv, "Measures a library's local sockets with one client.", NULL, NULL);
     run();
     return 0;
 }

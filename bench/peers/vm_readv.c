@@ -267,11 +267,8 @@ static error_t parse(int key, char *text, struct argp_state *state)
 
 int main(int argc, char **argv)
 {
-    static const char doc[] = "Measures process_vm_readv() with a benchmark's exchange.";
-    static const struct argp_child children[] = {{&workload_argp, 0, NULL, 0}, {0}};
-    static const struct argp argp = {
-        .options = argp_options, .parser = parse, .doc = doc, .children = children};
-    argp_parse(&argp, argc, argv, 0, NULL, NULL);
+    workload_parse(argc, argv, "Measures process_vm_readv() with a benchmark's exchange.",
+                   argp_options, parse);
     run();
     return 0;
 }

@@ -77,4 +77,13 @@ static error_t parse(int key, char *text, struct argp_state *state)
     return 0;
 }
 
-const struct argp workload_argp = {.options = options, .parser = parse};
+static const struct argp workload_argp = {.options = options, .parser = parse};
+
+void workload_parse(int argc, char **argv, const char *doc, const struct argp_option *own_options,
+                    argp_parser_t own_parser)
+{
+    const struct argp_child children[] = {{&workload_argp, 0, NULL, 0}, {0}};
+    const struct argp argp = {
+        .options = own_options, .parser = own_parser, .doc = doc, .children = children};
+    argp_parse(&argp, argc, argv, 0, NULL, NULL);
+}

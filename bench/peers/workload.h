@@ -29,7 +29,9 @@ extern struct workload {
     double duration, warmup;
 } workload;
 
-/* To be a child of a baseline's own; it takes no input. */
-extern const struct argp workload_argp;
+/* Parses the arguments, these and a baseline's own (NULL: it has none); ends the program if they
+ * make no sense. */
+void workload_parse(int argc, char **argv, const char *doc, const struct argp_option *own_options,
+                    argp_parser_t own_parser);
 
 #endif
