@@ -260,8 +260,8 @@ enum haul_rma_access {
 };
 
 enum {
-    /* Slabs that peers may read are memory files, where a descriptor is left, sealed so that they neither shrink nor lose
-     * pages, and that nobody else can write: reg() gets the descriptor. */
+    /* Slabs that peers may read are memory files, where a descriptor is left, sealed so that they
+     * neither shrink nor lose pages, and that nobody else can write: reg() gets the descriptor. */
     HAUL_RMA_FILES = 1,
     /* reg() costs next to nothing: small arrays are worth it too. */
     HAUL_RMA_CHEAP_REG = 2,

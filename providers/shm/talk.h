@@ -32,7 +32,8 @@ bool haul_shm_talk_leaves_room(int socket);
 /* file: a descriptor that goes along, or -1. Returns 0 or an errno: EAGAIN, not now. */
 int haul_shm_talk_send(int socket, const struct haul_shm_talk *talk, int file);
 /* file: what came along, the caller's to close, or -1. Returns 0 or an errno: EAGAIN, nothing is
- * there; EPIPE, the end; EPROTO, no such record; EMFILE, a record whose file cannot be opened here. */
+ * there; EPIPE, the end; EPROTO, no such record; EMFILE, a record whose file cannot be opened here.
+ */
 int haul_shm_talk_receive(int socket, struct haul_shm_talk *talk, int *file);
 
 #endif
