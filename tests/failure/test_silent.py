@@ -14,6 +14,7 @@ ENDING_S = 3  # reads that do not end are ended within (ofi: a second)
 ROUNDS = 3  # at least; more until a stop has come in the middle of a read
 ROUNDS_MAX = 20
 RENEWED = "their endpoint was closed"  # what ofi says of reads that it had to end
+STALLED = "have not moved for 10 s"
 # (A sender that is built with a sanitizer spends its time elsewhere: a stop seldom meets a read.)
 MUST_MEET = PROVIDER.startswith("ofi") and not SANITIZED
 SERVED = range(3)
@@ -76,7 +77,9 @@ class Silent(FailureTest):
             self.assertEqual(guard.ask("check"), "untouched")
         client.kill()
         self.assertEqual(guard.end(), 0, guard.error_text)
-        self.assertNotIn(": warning: ", guard.error_text)
+        warnings = [line for line in guard.error_text.splitlines() if ": warning: " in line]
+        # A machine that is slow may need longer for a round than a read may stand still.
+        self.assertEqual([line for line in warnings if STALLED not in line], [])
 
 
 if __name__ == "__main__":
