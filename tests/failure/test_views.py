@@ -101,22 +101,6 @@ class Views(FailureTest):
         self.assert_ends(giver)
         self.assert_ends(server)
 
-    def test_client_killed_while_it_looks_at_replies(self):
-        server = self.start_server(HAUL_POOL_MAX=f"{POOL_MIB}M")
-        self.assertEqual(server.ask("return"), "returning")
-        before = self.pool_used(server)
-        for client in range(1, 2 + POOL_MIB * MIB // (HELD * BYTES)):
-            giver = self.start_giver(server.address, client)
-            self.assertEqual(giver.ask(f"ask {HELD}"), f"asked {HELD}")
-            giver.kill()
-            server.line_with(f"lost {client} ")
-        self.until(lambda: self.pool_used(server) == before, "the server does not get its memory back")
-        self.assert_serves(server, 1000)
-        self.assert_ends(server)
-
-    def pool_used(self, server):
-        return int(server.ask("stats").split("pool_used_bytes ")[1])
-
     def test_receiver_stopped_while_it_looks(self):
         """What its sender takes back meanwhile is not used for anything else."""
         server = self.start_server()
