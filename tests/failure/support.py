@@ -126,6 +126,18 @@ class FailureTest(unittest.TestCase):
         server.address = server.line_with("listening").split()[1]
         return server
 
+    def wait_until(self, holds, what):
+        """Nothing announces that memory or descriptors are free again."""
+        end = time.monotonic() + LIMIT_S
+        while not holds():
+            self.assertLess(time.monotonic(), end, what)
+            time.sleep(0.01)
+
+    def assert_no_files(self):
+        """haul has no names in /dev/shm."""
+        left = [path.name for path in pathlib.Path("/dev/shm").iterdir() if "haul" in path.name]
+        self.assertEqual(left, [])
+
     def assert_ends(self, program):
         """It ends well: without an error, a leak or anything else to complain about."""
         code = program.end()

@@ -10,10 +10,9 @@ import contextlib
 import os
 import pathlib
 import subprocess
-import time
 import unittest
 
-from support import BUILD, LIMIT_S, SANITIZED, FailureTest
+from support import BUILD, SANITIZED, FailureTest
 
 STRIDE = int(os.environ.get("HAULTEST_STRIDE", "12" if SANITIZED else "3"))
 BYTES = 1 << 20
@@ -46,13 +45,6 @@ class Moments(FailureTest):
         giver = self.start("giver", address, client, BYTES, HAUL_POOL_MAX=POOL)
         self.assertEqual(giver.line(0), "connected")
         return giver
-
-    def wait_until(self, holds, what):
-        """Nothing announces that memory or descriptors are free again."""
-        end = time.monotonic() + LIMIT_S
-        while not holds():
-            self.assertLess(time.monotonic(), end, what)
-            time.sleep(0.01)
 
     def assert_keeps_nothing(self, program, before):
         self.wait_until(lambda: all(now <= then for now, then in zip(held(program), before)),
@@ -121,8 +113,7 @@ class Moments(FailureTest):
         self.assert_ends(server)
 
     def tearDown(self):
-        left = [path.name for path in pathlib.Path("/dev/shm").iterdir() if "haul" in path.name]
-        self.assertEqual(left, [])
+        self.assert_no_files()
 
 
 if __name__ == "__main__":
