@@ -17,6 +17,8 @@ RENEWED = "their endpoint was closed"  # what ofi says of reads that it had to e
 STALLED = "have not moved for 10 s"
 # (A sender that is built with a sanitizer spends its time elsewhere: a stop seldom meets a read.)
 MUST_MEET = PROVIDER.startswith("ofi") and not SANITIZED
+# (ZeroMQ receives elsewhere, and the kernel copies from a process that is stopped.)
+STOPS_IN_THE_MIDDLE = PROVIDER != "zmq" and PROVIDER != "shm"
 SERVED = range(3)
 MIB = 1 << 20
 ENDLESS = 1 << 40
@@ -65,18 +67,19 @@ class Silent(FailureTest):
         middle. What comes when that goes on must go elsewhere."""
         guard = self.start("guard", "127.0.0.1:0", 32 * MIB, HAUL_LOG="info")
         address = guard.line_with("listening").split()[1]
-        client = self.start("client", address, 1, ENDLESS, 32 * MIB, 32 * MIB)
-        self.assertEqual(guard.ask("receive 300000"), "received 0")
-        for _ in self.rounds(guard):
-            client.process.send_signal(signal.SIGSTOP)
-            while guard.ask("receive 200") != "time is up":
-                pass  # that one had come before
+        client = self.start("client", address, 1, ENDLESS, 32 * MIB, 32 * MIB, "single")
+        for _ in range(ROUNDS):
+            answer = guard.ask(f"stop {client.process.pid}")
+            if STOPS_IN_THE_MIDDLE:
+                self.assertEqual(answer, "stopped")
             self.assertEqual(guard.ask("guard"), "guarded")
             client.process.send_signal(signal.SIGCONT)
             self.assertEqual(guard.ask("take 6"), "taken 6")
             self.assertEqual(guard.ask("check"), "untouched")
         client.kill()
         self.assertEqual(guard.end(), 0, guard.error_text)
+        if MUST_MEET:
+            self.assertIn(RENEWED, guard.error_text)
         warnings = [line for line in guard.error_text.splitlines() if ": warning: " in line]
         # A machine that is slow may need longer for a round than a read may stand still.
         self.assertEqual([line for line in warnings if STALLED not in line], [])

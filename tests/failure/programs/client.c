@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  * A client that sends letters, several at a time, as sends and as calls.
  *
- *   failure_program_client ADDRESS CLIENT COUNT LEAST MOST [gives]
+ *   failure_program_client ADDRESS CLIENT COUNT LEAST MOST [gives|single]
  *
- * gives: out of haul's pool, given away; else out of memory of its own.
+ * gives: out of haul's pool, given away; else out of memory of its own. single: one at a time.
  *
  * Standard output: "done NUMBER" for each letter whose op has finished well, in order. Ends with
  * failure at the first op that fails, and with its reason on standard error. */
@@ -60,13 +60,15 @@ int main(int argc, char **argv)
 {
     struct slot slots[WINDOW] = {{.op = NULL}};
     bool gives = argc == 7 && !strcmp(argv[6], "gives");
-    if (argc != 6 && !gives)
+    bool single = argc == 7 && !strcmp(argv[6], "single");
+    const size_t window = single ? 1 : WINDOW;
+    if (argc != 6 && !gives && !single)
         return EXIT_FAILURE;
     setvbuf(stdout, NULL, _IOLBF, 0);
     uint64_t count = strtoull(argv[3], NULL, 10);
     OK(haul_open(&context, NULL));
     OK(haul_connect(context, argv[1], WAIT_NS, &peer));
-    for (size_t i = 0; i < WINDOW; i++) {
+    for (size_t i = 0; i < window; i++) {
         slots[i].letter = (struct letter){.client = strtoull(argv[2], NULL, 10),
                                           .least = strtoull(argv[4], NULL, 10),
                                           .most = strtoull(argv[5], NULL, 10)};
@@ -74,12 +76,12 @@ int main(int argc, char **argv)
         REQUIRE(gives || slots[i].room);
         OK(haul_dict_create(context, &slots[i].dict));
     }
-    for (uint64_t number = 0; number < count + WINDOW; number++) {
-        finish(&slots[number % WINDOW]);
+    for (uint64_t number = 0; number < count + window; number++) {
+        finish(&slots[number % window]);
         if (number < count)
-            start(&slots[number % WINDOW], number);
+            start(&slots[number % window], number);
     }
-    for (size_t i = 0; i < WINDOW; i++) {
+    for (size_t i = 0; i < window; i++) {
         haul_dict_destroy(slots[i].dict);
         free(slots[i].room);
     }
