@@ -28,6 +28,7 @@
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/timerfd.h>
 #include <unistd.h>
 
 enum { EVENTS_PER_PASS = 64, QUICK_PASSES = 8, AGAIN = 1 };
@@ -36,8 +37,6 @@ enum { EVENTS_PER_PASS = 64, QUICK_PASSES = 8, AGAIN = 1 };
 /* Nobody drove for this long: the progress thread does. */
 #define GRACE_NS (2 * (uint64_t)HAUL_NS_PER_MS)
 #define PAUSE_MAX_NS (8 * GRACE_NS)
-/* The same turn went on for this many graces: the progress thread sleeps until the turn's end. */
-enum { GRACES_BEFORE_SLEEP = 3 };
 
 struct haul_watch {
     struct haul_drive *drive;
@@ -347,6 +346,12 @@ static uint64_t begin_turn(struct haul_drive *drive, bool is_thread)
     return drive->driver;
 }
 
+static void wake_thread_in(struct haul_drive *drive, uint64_t ns)
+{
+    const struct itimerspec once = {.it_value.tv_nsec = (long)ns};
+    timerfd_settime(drive->thread_fd, 0, &once, NULL);
+}
+
 static void end_turn(struct haul_drive *drive, uint64_t turn)
 {
     if (drive->driver != turn)
@@ -357,9 +362,8 @@ static void end_turn(struct haul_drive *drive, uint64_t turn)
     if (!haul_list_empty(&drive->waiters)) {
         tell(HAUL_LIST_FIRST(&drive->waiters, struct waiter, node));
     } else if (drive->thread_asleep) {
-        uint64_t one = 1;
         drive->thread_asleep = false;
-        (void)!write(drive->thread_fd, &one, sizeof one);
+        wake_thread_in(drive, GRACE_NS);
     }
 }
 
@@ -522,42 +526,45 @@ static void thread_drives(struct haul_drive *drive)
     haul_drive_leave(drive);
 }
 
-/* Whether it may sleep until the end of this turn, whose driver will wake it. */
-static bool sleeps_through(struct haul_drive *drive, uint64_t turn)
+/* A turn that has lasted this long goes on for a while: whoever drives, nobody has left lately. */
+static bool turn_lasts(const struct haul_drive *drive)
+{
+    return drive->driver != 0 && haul_now_ns() >= drive->left_ns + GRACE_NS;
+}
+
+/* Whether it may sleep until this turn has ended, whose driver will see to that. */
+static bool sleeps_through(struct haul_drive *drive)
 {
     haul_drive_enter(drive);
-    drive->thread_asleep = drive->driver == turn && !drive->thread_stop;
+    drive->thread_asleep = turn_lasts(drive) && !drive->thread_stop;
     bool asleep = drive->thread_asleep;
     haul_drive_leave(drive);
     return asleep;
 }
 
-/* Looks now and then whether somebody drives; once a turn lasts, sleeps until it ends. It looks
+/* Looks now and then whether somebody drives, and sleeps through a turn that lasts. It looks
  * without the lock, and less often while turns follow each other: each look may take the CPU from
  * who drives. */
-static void thread_watches(struct haul_drive *drive, unsigned *graces, uint64_t *pause_ns)
+static void thread_watches(struct haul_drive *drive, uint64_t *pause_ns)
 {
-    uint64_t turn = drive->turns, value;
-    bool asleep = *graces >= GRACES_BEFORE_SLEEP && sleeps_through(drive, turn);
+    uint64_t expirations;
+    bool asleep = turn_lasts(drive) && sleeps_through(drive);
+    *pause_ns = asleep ? GRACE_NS : HAUL_MIN(*pause_ns * 2, PAUSE_MAX_NS);
     struct timespec pause = {.tv_nsec = (long)*pause_ns};
     struct pollfd poll_fd = {.fd = drive->thread_fd, .events = POLLIN};
     if (ppoll(&poll_fd, 1, asleep ? NULL : &pause, NULL) > 0)
-        (void)!read(drive->thread_fd, &value, sizeof value);
-    bool same = turn == drive->turns;
-    *graces = same ? *graces + 1 : 0;
-    *pause_ns = same ? GRACE_NS : HAUL_MIN(*pause_ns * 2, PAUSE_MAX_NS);
+        (void)!read(drive->thread_fd, &expirations, sizeof expirations);
 }
 
 static void *thread_main(void *arg)
 {
     struct haul_drive *drive = arg;
-    unsigned graces = 0;
     uint64_t pause_ns = GRACE_NS;
     while (!drive->thread_stop) {
         if (nobody_drives(drive))
             thread_drives(drive);
         else
-            thread_watches(drive, &graces, &pause_ns);
+            thread_watches(drive, &pause_ns);
     }
     return NULL;
 }
@@ -587,7 +594,8 @@ int haul_drive_init(struct haul_drive *drive, const struct haul_drive_work *work
                                  .spin_score = SPIN_SCORE_MAX / 2,
                                  .epoll_fd = epoll_create1(EPOLL_CLOEXEC),
                                  .wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK),
-                                 .thread_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)};
+                                 .thread_fd =
+                                     timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK)};
     pthread_mutex_init(&drive->lock, NULL);
     haul_list_init(&drive->waiters);
     haul_list_init(&drive->idle_waiters);
@@ -614,14 +622,13 @@ void haul_drive_close(struct haul_drive *drive)
 
 void haul_drive_stop(struct haul_drive *drive)
 {
-    uint64_t one = 1;
     if (!drive->thread_runs)
         return;
     haul_drive_enter(drive);
     drive->thread_stop = true;
+    wake_thread_in(drive, 1);
     haul_drive_leave(drive);
     haul_drive_wake(drive);
-    (void)!write(drive->thread_fd, &one, sizeof one);
     pthread_join(drive->thread, NULL);
     drive->thread_runs = false;
 }

@@ -24,10 +24,10 @@ struct haul_drive {
     int wake_fd; /* eventfd in the epoll set: ends the driver's sleep */
     struct haul_drive_work work;
 
-    /* The progress thread looks at these three without the lock. */
+    /* The progress thread looks at these two without the lock. */
     atomic_uint_fast64_t driver;  /* the driving turn, 0: nobody drives */
-    atomic_uint_fast64_t turns;   /* turns begun so far */
     atomic_uint_fast64_t left_ns; /* when the last driver left */
+    uint64_t turns;               /* turns begun so far */
     bool asleep;                  /* the driver is in its sleep, without the lock */
     bool driver_is_thread; /* the progress thread drives: a waiter may take over at any time */
     bool changed; /* something a waiter may wait for has happened since waiters were told */
@@ -43,9 +43,9 @@ struct haul_drive {
 
     pthread_t thread; /* drives when nobody has for a while */
     bool thread_runs;
-    bool thread_asleep; /* without time limit: a leaving driver must wake it */
+    bool thread_asleep; /* without time limit: a leaving driver sets the timer */
     atomic_bool thread_stop;
-    int thread_fd; /* eventfd */
+    int thread_fd; /* timerfd */
 
     bool looks;            /* progress() finds most of what comes next, see look() */
     int crowd;             /* descriptors that were ready when asked last */
