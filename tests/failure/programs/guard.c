@@ -5,6 +5,7 @@
  *   failure_program_guard ADDRESS BYTES
  *
  * Standard input, a line each; every one is answered:
+ *   "receive MS"  receives a letter of BYTES into the memory: "received NUMBER", or "time is up"
  *   "stop PID"    receives letters of BYTES into the memory and stops their sender, which sends one
  *                 at a time, when part of one has come: "stopped", or "received TIMES" if that did
  *                 not keep the rest from coming
@@ -33,6 +34,35 @@ static struct haul_server *server;
 static uint64_t head[sizeof(struct letter) / sizeof(uint64_t)];
 static uint8_t *memory;
 static size_t bytes;
+
+/* Memory and head are to be received into. */
+static struct haul_dict *make_destination(void)
+{
+    struct haul_dict *destination;
+    const uint64_t head_shape = sizeof head / sizeof *head, shape = bytes;
+    OK(haul_dict_create(context, &destination));
+    OK(haul_dict_put(destination, "letter", HAUL_U64, 1, &head_shape, head));
+    OK(haul_dict_put(destination, "part 0", HAUL_U8, 1, &shape, memory));
+    return destination;
+}
+
+static void receive(int64_t timeout_ns)
+{
+    struct haul_dict *destination = make_destination();
+    struct haul_message *message;
+    int err = haul_recv_into(server, destination, &message, timeout_ns);
+    if (err == HAUL_TIMEOUT) {
+        puts("time is up");
+    } else {
+        struct letter letter;
+        OK(err);
+        REQUIRE(letter_read(message, &letter));
+        letter_answer(context, message, &letter);
+        haul_message_release(message);
+        printf("received %llu\n", (unsigned long long)letter.number);
+    }
+    haul_dict_destroy(destination);
+}
 
 /* Runs beside a receive. Reads memory that haul writes to, which is what it is for. */
 __attribute__((no_sanitize("thread"))) static void *stop_at_first_bytes(void *arg)
@@ -72,12 +102,8 @@ static int receive_until_stopped(struct haul_dict *destination, pid_t pid)
 /* (What came before it was asked for lies elsewhere, and is copied.) */
 static void stop(pid_t pid)
 {
-    struct haul_dict *destination;
-    const uint64_t head_shape = sizeof head / sizeof *head, shape = bytes;
+    struct haul_dict *destination = make_destination();
     int received = 0;
-    OK(haul_dict_create(context, &destination));
-    OK(haul_dict_put(destination, "letter", HAUL_U64, 1, &head_shape, head));
-    OK(haul_dict_put(destination, "part 0", HAUL_U8, 1, &shape, memory));
     while (received < RECEIVES_MAX && receive_until_stopped(destination, pid) == 0)
         received++;
     if (received < RECEIVES_MAX)
@@ -125,7 +151,9 @@ int main(int argc, char **argv)
     printf("listening %s\n", haul_server_address(server));
     while (fgets(line, sizeof line, stdin)) {
         unsigned long number = strtoul(line + strcspn(line, " "), NULL, 10);
-        if (!strncmp(line, "stop ", 5)) {
+        if (!strncmp(line, "receive ", 8)) {
+            receive((int64_t)number * 1000000);
+        } else if (!strncmp(line, "stop ", 5)) {
             stop((pid_t)number);
         } else if (!strncmp(line, "take ", 5)) {
             take(number);
