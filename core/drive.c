@@ -352,6 +352,18 @@ static void wake_thread_in(struct haul_drive *drive, uint64_t ns)
     timerfd_settime(drive->thread_fd, 0, &once, NULL);
 }
 
+/* Nobody drives: who waits must, or the progress thread. The waiter that is told may be one that
+ * was told before, because its wait is over: it hands over in its turn. */
+static void hand_over(struct haul_drive *drive)
+{
+    if (!haul_list_empty(&drive->waiters)) {
+        tell(HAUL_LIST_FIRST(&drive->waiters, struct waiter, node));
+    } else if (drive->thread_asleep) {
+        drive->thread_asleep = false;
+        wake_thread_in(drive, GRACE_NS);
+    }
+}
+
 static void end_turn(struct haul_drive *drive, uint64_t turn)
 {
     if (drive->driver != turn)
@@ -359,12 +371,7 @@ static void end_turn(struct haul_drive *drive, uint64_t turn)
     drive->driver = 0;
     drive->left_ns = haul_now_ns();
     note_idle(drive, false);
-    if (!haul_list_empty(&drive->waiters)) {
-        tell(HAUL_LIST_FIRST(&drive->waiters, struct waiter, node));
-    } else if (drive->thread_asleep) {
-        drive->thread_asleep = false;
-        wake_thread_in(drive, GRACE_NS);
-    }
+    hand_over(drive);
 }
 
 static int next_pass(struct haul_drive *drive, uint64_t turn, bool idle, uint64_t deadline_ns)
@@ -447,13 +454,13 @@ static int sleep_until_told(struct haul_drive *drive, bool (*ready)(void *arg), 
     (void)!read(waiter->fd, &value, sizeof value);
     haul_list_remove(&waiter->node);
     haul_list_append(&drive->idle_waiters, &waiter->node);
-    if (ready(arg))
-        return 0;
-    if (!interrupted && haul_now_ns() < deadline_ns)
+    bool is_ready = ready(arg);
+    if (!is_ready && !interrupted && haul_now_ns() < deadline_ns)
         return AGAIN;
-    /* Told to drive on, but leaving: somebody else must. */
-    if (waiter->told && drive->driver == 0 && !haul_list_empty(&drive->waiters))
-        tell(HAUL_LIST_FIRST(&drive->waiters, struct waiter, node));
+    if (drive->driver == 0) /* told to drive on, maybe, but leaving */
+        hand_over(drive);
+    if (is_ready)
+        return 0;
     return interrupted ? HAUL_INTERRUPTED : HAUL_TIMEOUT;
 }
 

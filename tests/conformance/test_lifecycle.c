@@ -508,6 +508,55 @@ static void test_many_threads(void **state)
     OK(haul_listen(pair->server_context, "127.0.0.1:0", &pair->server));
 }
 
+static void *wait_for_op(void *arg)
+{
+    struct haul_op *op = arg;
+    OK(haul_op_wait(op, WAIT_NS));
+    return NULL;
+}
+
+/* Of three threads that wait, one drives. Two waits end together, its own among them: for the third
+ * somebody must go on. (The pauses make them wait in this order, and long enough that the progress
+ * thread sleeps; without them the test only sees less.) */
+static void test_waits_that_end_together(void **state)
+{
+    enum { WAITS = 3, ROUNDS = 10 };
+    const struct timespec pause = {.tv_nsec = 5000000};
+    struct pair *pair = *state;
+    char data[10];
+    struct haul_dict *dict = dict_of(pair->client_context, "x", data, sizeof data, 1);
+    struct haul_dict *answer;
+    OK(haul_dict_create(pair->server_context, &answer));
+    for (int round = 0; round < ROUNDS; round++) {
+        pthread_t threads[WAITS];
+        struct haul_op *calls[WAITS], *replies[WAITS];
+        struct haul_message *messages[WAITS];
+        for (int i = 0; i < WAITS; i++) {
+            OK(haul_call_async(pair->peer, dict, &calls[i]));
+            OK(haul_recv(pair->server, &messages[i], WAIT_NS));
+            assert_int_equal(pthread_create(&threads[i], NULL, wait_for_op, calls[i]), 0);
+            nanosleep(&pause, NULL);
+        }
+        for (int i = 0; i < WAITS; i++) {
+            if (i == WAITS - 1) {
+                pthread_join(threads[0], NULL);
+                pthread_join(threads[1], NULL);
+                nanosleep(&pause, NULL);
+            }
+            OK(haul_reply_async(messages[i], answer, &replies[i]));
+            haul_message_release(messages[i]);
+        }
+        pthread_join(threads[WAITS - 1], NULL);
+        for (int i = 0; i < WAITS; i++) {
+            OK(haul_op_wait(replies[i], WAIT_NS));
+            haul_op_release(replies[i]);
+            haul_op_release(calls[i]);
+        }
+    }
+    haul_dict_destroy(answer);
+    haul_dict_destroy(dict);
+}
+
 /* Clients redial a server that came back; the op that was under way fails, the next one succeeds.
  */
 static void test_server_restarts(void **state)
@@ -606,6 +655,7 @@ int main(void)
         TEST(test_descriptor),
         TEST(test_narrow_descriptors),
         TEST(test_interrupt_is_asked),
+        TEST(test_waits_that_end_together),
         TEST(test_many_threads),
         TEST(test_server_restarts),
         TEST(test_clear_errors),
