@@ -516,8 +516,9 @@ static void *wait_for_op(void *arg)
 }
 
 /* Of three threads that wait, one drives. Two waits end together, its own among them: for the third
- * somebody must go on. (The pauses make them wait in this order, and long enough that the progress
- * thread sleeps; without them the test only sees less.) */
+ * somebody must go on. (Nothing tells when another thread has begun to wait or the progress thread
+ * to sleep: the pauses make them wait in this order, and long enough. Where they are too short the
+ * test sees less, and passes.) */
 static void test_waits_that_end_together(void **state)
 {
     enum { WAITS = 3, ROUNDS = 10 };
