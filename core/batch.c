@@ -141,7 +141,7 @@ int haul_batch_post(struct haul_batch *batch, struct haul_server *server)
         release_rows(batch);
         batch->server = server;
         haul_server_retain(server);
-        haul_destination_post(engine, &server->inbox, &batch->destination);
+        haul_destination_post(&server->inbox, &batch->destination);
     }
     haul_engine_leave(engine);
     return err;
@@ -199,7 +199,7 @@ int haul_batch_wait(struct haul_batch *batch, int64_t timeout_ns)
         return haul_fail(HAUL_INVALID, "the batch is not posted");
     }
     err = haul_drive_wait(&engine->drive, is_filled, batch, haul_deadline_ns(timeout_ns));
-    haul_destination_withdraw(engine, &batch->destination);
+    haul_destination_withdraw(&batch->destination);
     close_gaps(batch);
     if (!err && batch->filled < batch->destination.rows)
         err = HAUL_CLOSED;
@@ -219,7 +219,7 @@ void haul_batch_destroy(struct haul_batch *batch)
     haul_engine_retain(engine);
     haul_drive_enter(&engine->drive);
     if (batch->server) {
-        haul_destination_withdraw(engine, &batch->destination);
+        haul_destination_withdraw(&batch->destination);
         unpost(batch);
     }
     release_rows(batch);

@@ -3,8 +3,11 @@
  *
  * A row is claimed when a message's manifest fits it, filled while bytes come, and whole when the
  * message is delivered; the user gets whole rows. Withdrawing ends what still writes to a row (rma
- * reads are fenced and waited for) before the memory is the user's again; messages that were not
- * whole are placed anew, elsewhere, with those of their peer behind them, so that order is kept. */
+ * reads are fenced and waited for) before the memory is the user's again. Messages that were not
+ * whole are fetched anew, with those of their peer behind them, so that order is kept: into another
+ * destination that has room, else into the pool, at once. Left with their senders, as others are
+ * while no memory is named, they would begin from nothing at each receive, and one that waits for
+ * less than a message takes would never get it. */
 #include "engine.h"
 
 #include <stdlib.h>
@@ -118,6 +121,7 @@ void haul_destination_claim(struct haul_destination *destination, struct haul_me
         return;
     }
     occupy(destination, message);
+    haul_fetch_end(message); /* if it has waited for pool memory, it does not any more */
     haul_list_remove(&message->place_node);
     haul_fetch_queue(message);
 }
@@ -133,13 +137,12 @@ struct haul_destination *haul_destination_for(const struct haul_message *message
 /* ---- Posting ----------------------------------------------------------------------------------
  */
 
-void haul_destination_post(struct haul_engine *engine, struct haul_inbox *inbox,
-                           struct haul_destination *destination)
+void haul_destination_post(struct haul_inbox *inbox, struct haul_destination *destination)
 {
     destination->inbox = inbox;
     haul_list_append(&inbox->destinations, &destination->node);
     inbox->placement = HAUL_PLACE_NAMED;
-    haul_destination_fill(engine, inbox);
+    haul_destination_fill(inbox);
     haul_place_inbox(inbox);
 }
 
@@ -152,11 +155,11 @@ void haul_destination_filled(struct haul_message *message)
     haul_engine_changed(message->engine);
 }
 
-void haul_destination_fill(struct haul_engine *engine, struct haul_inbox *inbox)
+void haul_destination_fill(struct haul_inbox *inbox)
 {
     struct haul_destination *destination;
     while (!haul_list_empty(&inbox->messages) && (destination = free_destination(inbox))) {
-        struct haul_message *message = haul_inbox_pop(engine, inbox);
+        struct haul_message *message = haul_inbox_pop(inbox);
         if (check_fit(destination, message)) {
             haul_inbound_refuse(message, HAUL_REFUSED, haul_error_detail());
         } else {
@@ -195,8 +198,7 @@ static bool has_no_reads(void *arg)
 }
 
 /* Ends what an rma peer may still write into a row. */
-static void end_reads(struct haul_engine *engine, struct haul_destination *destination,
-                      size_t index)
+static void end_reads(struct haul_destination *destination, size_t index)
 {
     struct row row = {destination, index};
     struct haul_message *message = destination->message[index];
@@ -205,7 +207,8 @@ static void end_reads(struct haul_engine *engine, struct haul_destination *desti
     if (message->state != HAUL_MESSAGE_DROPPED)
         haul_message_set_state(message, HAUL_MESSAGE_PLACING); /* no further read is issued */
     haul_reads_take_back(message->link);
-    haul_drive_wait_always(&engine->drive, has_no_reads, &row); /* then the memory is the user's */
+    haul_drive_wait_always(&message->engine->drive, has_no_reads,
+                           &row); /* then the memory is the user's */
 }
 
 /* Moves what has come of the inline bytes from a row to the pool. */
@@ -233,7 +236,7 @@ static int move_inline(struct haul_message *message)
     return err;
 }
 
-/* Nothing of its offered bytes counts as received: they will be fetched anew. */
+/* Nothing of its offered bytes counts as received: they are fetched anew, into other memory. */
 static void forget_stream(struct haul_message *message)
 {
     struct haul_link *link = message->link;
@@ -247,12 +250,13 @@ static void forget_stream(struct haul_message *message)
     haul_message_set_state(message, HAUL_MESSAGE_PLACING);
 }
 
-/* Takes a message that was not delivered out of its row; it is placed anew, elsewhere. */
-static void evict(struct haul_engine *engine, struct haul_message *message)
+/* Takes a message that was not delivered out of its row; haul_place_inbox() finds it other memory.
+ */
+static void evict(struct haul_message *message)
 {
     struct haul_destination *destination = message->destination;
     size_t row = message->row;
-    end_reads(engine, destination, row);
+    end_reads(destination, row);
     message = destination->message[row];
     if (!message || message->state == HAUL_MESSAGE_DELIVERED)
         return; /* meanwhile its peer was lost, or the last read proved it whole and it was first */
@@ -261,6 +265,7 @@ static void evict(struct haul_engine *engine, struct haul_message *message)
     destination->message[row] = NULL;
     destination->claimed--;
     message->destination = NULL;
+    message->evicted = haul_place_may_fit(message);
     if (err)
         haul_inbound_refuse(message, err, haul_error_detail());
     else if (message->manifest.offered_bytes > 0)
@@ -283,18 +288,18 @@ static struct haul_message *next_in_row(struct haul_link *link, uint64_t seq)
 
 /* With a message go the later ones of its peer: they could not be delivered before it, and it may
  * need their rows. */
-static void evict_from(struct haul_engine *engine, struct haul_message *first)
+static void evict_from(struct haul_message *first)
 {
     struct haul_link *link = first->link;
     uint64_t seq = first->manifest.seq;
     struct haul_message *message;
     haul_link_retain(link);
     while ((message = next_in_row(link, seq)))
-        evict(engine, message);
+        evict(message);
     haul_link_release(link);
 }
 
-void haul_destination_withdraw(struct haul_engine *engine, struct haul_destination *destination)
+void haul_destination_withdraw(struct haul_destination *destination)
 {
     struct haul_inbox *inbox = destination->inbox;
     haul_list_remove(&destination->node);
@@ -303,9 +308,9 @@ void haul_destination_withdraw(struct haul_engine *engine, struct haul_destinati
         if (!message || message->state == HAUL_MESSAGE_DELIVERED)
             continue;
         if (message->state == HAUL_MESSAGE_DROPPED)
-            end_reads(engine, destination, row); /* the last of them frees it */
+            end_reads(destination, row); /* the last of them frees it */
         else
-            evict_from(engine, message);
+            evict_from(message);
     }
-    haul_place_inbox(inbox); /* other destinations may have room for them */
+    haul_place_inbox(inbox);
 }

@@ -217,15 +217,17 @@ static bool finish_pass(struct haul_drive *drive)
 static int pass(struct haul_drive *drive, uint64_t turn, uint64_t timeout_ns)
 {
     struct epoll_event events[EVENTS_PER_PASS];
-    bool sleeps = timeout_ns > 0;
+    bool sleeps = timeout_ns > 0, is_thread = drive->driver_is_thread;
     if (sleeps) {
         drive->asleep = true;
+        drive->thread_parked = is_thread;
         pthread_mutex_unlock(&drive->lock);
     }
     int count = poll_events(drive->epoll_fd, events, timeout_ns);
     bool interrupted = count < 0 && errno == EINTR;
     if (sleeps) {
         pthread_mutex_lock(&drive->lock);
+        drive->thread_parked &= !is_thread;
         if (drive->driver != turn)
             return HAUL_CLOSED;
         drive->asleep = false;
@@ -353,7 +355,9 @@ static void wake_thread_in(struct haul_drive *drive, uint64_t ns)
 }
 
 /* Nobody drives: who waits must, or the progress thread. The waiter that is told may be one that
- * was told before, because its wait is over: it hands over in its turn. */
+ * was told before, because its wait is over: it hands over in its turn. The thread may still sleep
+ * in a turn that was taken from it, until a deadline of then: the wake-up at that time may have
+ * been seen by who took it, and not by the thread. */
 static void hand_over(struct haul_drive *drive)
 {
     if (!haul_list_empty(&drive->waiters)) {
@@ -361,6 +365,8 @@ static void hand_over(struct haul_drive *drive)
     } else if (drive->thread_asleep) {
         drive->thread_asleep = false;
         wake_thread_in(drive, GRACE_NS);
+    } else if (drive->thread_parked) {
+        haul_drive_wake(drive);
     }
 }
 

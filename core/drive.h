@@ -44,6 +44,7 @@ struct haul_drive {
     pthread_t thread; /* drives when nobody has for a while */
     bool thread_runs;
     bool thread_asleep; /* without time limit: a leaving driver sets the timer */
+    bool thread_parked; /* in a turn's sleep: its own, or one that was taken from it */
     atomic_bool thread_stop;
     int thread_fd; /* timerfd */
 

@@ -128,10 +128,12 @@ enum haul_placement {
 };
 
 struct haul_inbox {
+    struct haul_engine *engine;
     struct haul_list messages;     /* delivered, not received by the user */
     struct haul_list destinations; /* posted, with rows free or being filled */
     struct haul_list unplaced;     /* offered messages that wait for a destination */
     enum haul_placement placement;
+    bool placing; /* haul_place_inbox() runs: what it does may lead to it again */
     bool closed;
     struct haul_level level; /* a message waits to be received, or it is closed */
 };
@@ -331,6 +333,7 @@ struct haul_message {
     size_t copy_count, copy_capacity;
     struct haul_destination *destination;
     size_t row;
+    bool evicted;    /* from a row, once: it does not wait for another, but comes to the pool */
     void **mappings; /* of given arrays that are looked at in place */
     size_t mapping_count, mapping_capacity;
     bool release_due; /* the sender waits for RELEASE */
@@ -541,17 +544,16 @@ void haul_inbox_init(struct haul_engine *engine, struct haul_inbox *inbox);
 void haul_inbox_append(struct haul_inbox *inbox, struct haul_message *message);
 /* Waits for the next message; under the lock. Errors: HAUL_TIMEOUT, HAUL_INTERRUPTED, HAUL_CLOSED.
  */
-int haul_inbox_receive(struct haul_engine *engine, struct haul_inbox *inbox, int64_t timeout_ns,
-                       struct haul_message **message);
+int haul_inbox_receive(struct haul_inbox *inbox, int64_t timeout_ns, struct haul_message **message);
 /* Takes the first of its messages, which there must be. */
-struct haul_message *haul_inbox_pop(struct haul_engine *engine, struct haul_inbox *inbox);
+struct haul_message *haul_inbox_pop(struct haul_inbox *inbox);
 /* The user's descriptor of an inbox, or a negative error. Takes the lock. */
-int haul_inbox_fd(struct haul_engine *engine, struct haul_inbox *inbox);
+int haul_inbox_fd(struct haul_inbox *inbox);
 /* Its user waits at a descriptor: large messages must come for it to be readable. They come to the
  * pool, unless a receive has said otherwise. */
 void haul_inbox_watched(struct haul_inbox *inbox);
 /* Drops what nobody will receive any more. */
-void haul_inbox_close(struct haul_engine *engine, struct haul_inbox *inbox);
+void haul_inbox_close(struct haul_inbox *inbox);
 
 /* ---- message.c ---------------------------------------------------------------------------------
  */
@@ -585,9 +587,11 @@ int haul_place_copy(struct haul_message *message, struct haul_array *array, cons
  */
 int haul_place_offered(struct haul_message *message);
 bool haul_place_has_memory(const struct haul_message *message);
+/* Whether its offered bytes can have memory without a destination, now or later. */
+bool haul_place_may_fit(const struct haul_message *message);
 /* Notes that it has to wait for memory. */
 void haul_place_wait(struct haul_message *message);
-/* Looks again at those that wait for a destination. */
+/* Looks again at those that a destination may take: they wait for one, or for their turn. */
 void haul_place_inbox(struct haul_inbox *inbox);
 /* Takes the inbox's receive kind from a receive call. */
 void haul_place_by(struct haul_inbox *inbox, enum haul_placement placement);
@@ -598,14 +602,13 @@ void haul_place_by(struct haul_inbox *inbox, enum haul_placement placement);
 struct haul_destination *haul_destination_for(const struct haul_message *message);
 /* Gives it a row there, or refuses it. */
 void haul_destination_claim(struct haul_destination *destination, struct haul_message *message);
-void haul_destination_post(struct haul_engine *engine, struct haul_inbox *inbox,
-                           struct haul_destination *destination);
-/* Ends a filling: its incomplete messages are placed anew, elsewhere. After it no byte is written.
- */
-void haul_destination_withdraw(struct haul_engine *engine, struct haul_destination *destination);
+void haul_destination_post(struct haul_inbox *inbox, struct haul_destination *destination);
+/* Ends a filling: its incomplete messages are fetched anew, to other destinations or the pool, so
+ * that the next receive finds them however short its wait is. After it no byte is written. */
+void haul_destination_withdraw(struct haul_destination *destination);
 /* Copies messages that were delivered to the inbox into posted rows. One that does not fit is
  * refused. */
-void haul_destination_fill(struct haul_engine *engine, struct haul_inbox *inbox);
+void haul_destination_fill(struct haul_inbox *inbox);
 /* A row's message is whole. */
 void haul_destination_filled(struct haul_message *message);
 /* A row's message was lost: the row is free again. */

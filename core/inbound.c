@@ -142,19 +142,23 @@ static void deliver(struct haul_message *message)
     struct haul_inbox *inbox = message->link->inbox;
     haul_inbox_append(inbox, message);
     if (inbox->placement == HAUL_PLACE_NAMED)
-        haul_destination_fill(message->engine, inbox); /* acknowledged when it has fitted */
+        haul_destination_fill(inbox); /* acknowledged when it has fitted */
     else if (inbox->placement == HAUL_PLACE_POOL || !message->link->server)
         haul_inbound_acknowledge(message); /* else when it is received: it may be refused then */
 }
 
 static void deliver_in_order(struct haul_link *link)
 {
+    bool some = false;
     while (!haul_list_empty(&link->inbound)) {
         struct haul_message *message = HAUL_LIST_FIRST(&link->inbound, struct haul_message, node);
         if (message->state != HAUL_MESSAGE_WHOLE)
-            return;
+            break;
         deliver(message);
+        some = true;
     }
+    if (some)
+        haul_place_inbox(link->inbox); /* those behind may not have passed one in the pool */
 }
 
 void haul_inbound_progress(struct haul_message *message)

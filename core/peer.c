@@ -47,7 +47,7 @@ void haul_peer_shut(struct haul_peer *peer, const char *why)
     if (peer->link)
         haul_link_bye(peer->link, HAUL_CLOSED, why);
     if (peer->dials)
-        haul_inbox_close(peer->engine, &peer->inbox);
+        haul_inbox_close(&peer->inbox);
     haul_list_remove(&peer->node);
 }
 
@@ -240,7 +240,7 @@ int haul_peer_recv(struct haul_peer *peer, struct haul_message **message, int64_
     if (err)
         return err;
     haul_place_by(&peer->inbox, HAUL_PLACE_POOL);
-    err = haul_inbox_receive(peer->engine, &peer->inbox, timeout_ns, message);
+    err = haul_inbox_receive(&peer->inbox, timeout_ns, message);
     haul_engine_leave(peer->engine);
     return err;
 }
@@ -248,7 +248,7 @@ int haul_peer_recv(struct haul_peer *peer, struct haul_message **message, int64_
 int haul_peer_fd(struct haul_peer *peer)
 {
     int err = check_receives(peer);
-    return err ? err : haul_inbox_fd(peer->engine, &peer->inbox);
+    return err ? err : haul_inbox_fd(&peer->inbox);
 }
 
 /* ---- Facts ----------------------------------------------------------------------------------- */

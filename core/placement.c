@@ -9,7 +9,8 @@
  * is released or a destination is posted. A message that could never fit is refused.
  *
  * While an inbox receives into named memory, large messages stay with their senders
- * (inbox->unplaced) until a destination is posted, so that they land in it without a copy. */
+ * (inbox->unplaced) until a destination is posted, so that they land in it without a copy; but one
+ * that was taken out of a row comes to the pool (see destination.c). */
 #include "engine.h"
 
 #include <stdlib.h>
@@ -26,18 +27,24 @@ static bool lacks_memory(const struct haul_manifest_array *item, bool offered)
     return item->offered == offered && !item->array.data && item->array.nbytes > 0;
 }
 
-/* One pool block for the arrays of one stream that have no memory yet. reserved: promised in
- * advance. */
-static int place_in_pool(struct haul_message *message, bool offered, bool reserved)
+/* What the arrays of one stream that have no memory yet take in the pool. */
+static size_t bytes_lacking(const struct haul_message *message, bool offered)
 {
-    struct haul_manifest *manifest = &message->manifest;
-    struct haul_block *block;
+    const struct haul_manifest *manifest = &message->manifest;
     size_t bytes = 0;
     for (uint32_t i = 0; i < manifest->count; i++)
         if (lacks_memory(&manifest->arrays[i], offered))
             bytes += haul_align_up((size_t)manifest->arrays[i].array.nbytes, HAUL_POOL_ALIGNMENT);
-    int err =
-        haul_pool_alloc(message->engine->pool, bytes, reserved ? HAUL_POOL_RESERVED : 0, &block);
+    return bytes;
+}
+
+/* One pool block for all of them. reserved: promised in advance. */
+static int place_in_pool(struct haul_message *message, bool offered, bool reserved)
+{
+    struct haul_manifest *manifest = &message->manifest;
+    struct haul_block *block;
+    int err = haul_pool_alloc(message->engine->pool, bytes_lacking(message, offered),
+                              reserved ? HAUL_POOL_RESERVED : 0, &block);
     if (err)
         return err;
     char *at = block->data;
@@ -178,6 +185,11 @@ bool haul_place_has_memory(const struct haul_message *message)
     return message->destination || message->offered_block || message->lent_bytes > 0;
 }
 
+bool haul_place_may_fit(const struct haul_message *message)
+{
+    return bytes_lacking(message, true) <= message->engine->config.pool_max;
+}
+
 int haul_place_offered(struct haul_message *message)
 {
     if (haul_place_has_memory(message))
@@ -237,13 +249,31 @@ void haul_place_message(struct haul_message *message)
     }
 }
 
-/* The first of those that wait for a destination that may have one now. */
-static struct haul_message *next_unplaced(struct haul_inbox *inbox)
+/* Those that a destination may take: they wait for one, or for their turn to come to the pool. */
+static struct haul_message *next_for_destination(struct haul_inbox *inbox)
+{
+    struct haul_list *lists[] = {&inbox->unplaced, &inbox->engine->fetching};
+    if (haul_list_empty(&inbox->destinations))
+        return NULL;
+    for (size_t i = 0; i < HAUL_COUNT_OF(lists); i++) {
+        HAUL_LIST_EACH(lists[i], node)
+        {
+            struct haul_message *message = HAUL_CONTAINER_OF(node, struct haul_message, place_node);
+            if (message->link->inbox == inbox && message->mapping_count == 0 &&
+                !haul_place_has_memory(message) && haul_destination_for(message))
+                return message;
+        }
+    }
+    return NULL;
+}
+
+/* Those that need not wait for a destination. */
+static struct haul_message *next_for_pool(struct haul_inbox *inbox)
 {
     HAUL_LIST_EACH(&inbox->unplaced, node)
     {
         struct haul_message *message = HAUL_CONTAINER_OF(node, struct haul_message, place_node);
-        if (haul_destination_for(message))
+        if (inbox->placement == HAUL_PLACE_POOL || message->evicted)
             return message;
     }
     return NULL;
@@ -252,15 +282,22 @@ static struct haul_message *next_unplaced(struct haul_inbox *inbox)
 void haul_place_inbox(struct haul_inbox *inbox)
 {
     struct haul_message *message;
-    while (inbox->placement == HAUL_PLACE_POOL && !haul_list_empty(&inbox->unplaced)) {
-        message =
-            HAUL_CONTAINER_OF(haul_list_pop(&inbox->unplaced), struct haul_message, place_node);
-        map_given(message);
-        haul_fetch_queue(message);
-    }
+    if (inbox->placing)
+        return; /* who places looks again */
+    inbox->placing = true;
     /* Placing one may deliver, refuse or place others: the search begins anew each time. */
-    while ((message = next_unplaced(inbox)))
-        haul_destination_claim(haul_destination_for(message), message);
+    for (;;) {
+        if ((message = next_for_destination(inbox))) {
+            haul_destination_claim(haul_destination_for(message), message);
+        } else if ((message = next_for_pool(inbox))) {
+            haul_list_remove(&message->place_node);
+            map_given(message);
+            haul_fetch_queue(message);
+        } else {
+            break;
+        }
+    }
+    inbox->placing = false;
 }
 
 void haul_place_by(struct haul_inbox *inbox, enum haul_placement placement)

@@ -111,7 +111,7 @@ void haul_server_shut(struct haul_server *server)
     server->transport->provider->channel->unlisten(server->handle);
     server->handle = NULL;
     server->listener->server = NULL;
-    haul_inbox_close(server->engine, &server->inbox);
+    haul_inbox_close(&server->inbox);
     while ((link = first_link(server)))
         haul_link_bye(link, HAUL_CLOSED, "the server was closed");
     haul_list_remove(&server->node);
@@ -122,7 +122,7 @@ void haul_server_release(struct haul_server *server)
     struct haul_engine *engine = server->engine;
     if (--server->references > 0)
         return;
-    haul_inbox_close(engine, &server->inbox); /* what the end of the links has delivered */
+    haul_inbox_close(&server->inbox); /* what the end of the links has delivered */
     free_server(server);
     haul_engine_release(engine);
 }
@@ -153,7 +153,7 @@ void haul_server_close(struct haul_server *server)
 
 int haul_server_fd(struct haul_server *server)
 {
-    return haul_inbox_fd(server->engine, &server->inbox);
+    return haul_inbox_fd(&server->inbox);
 }
 
 size_t haul_server_peers(struct haul_server *server, struct haul_peer **peers, size_t max)
@@ -185,7 +185,7 @@ int haul_recv(struct haul_server *server, struct haul_message **message, int64_t
     haul_engine_retain(engine);
     haul_server_retain(server);
     haul_place_by(&server->inbox, HAUL_PLACE_POOL);
-    err = haul_inbox_receive(engine, &server->inbox, timeout_ns, message);
+    err = haul_inbox_receive(&server->inbox, timeout_ns, message);
     if (!err)
         haul_inbound_acknowledge(*message);
     haul_server_release(server);
@@ -229,9 +229,9 @@ static int receive_row(struct haul_engine *engine, struct haul_inbox *inbox,
                        struct haul_destination *row, int64_t timeout_ns)
 {
     struct row_wait wait = {inbox, row};
-    haul_destination_post(engine, inbox, row);
+    haul_destination_post(inbox, row);
     int err = haul_drive_wait(&engine->drive, row_is_filled, &wait, haul_deadline_ns(timeout_ns));
-    haul_destination_withdraw(engine, row);
+    haul_destination_withdraw(row);
     if (row->whole == 1)
         return 0;
     if (!err)

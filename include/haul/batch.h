@@ -22,8 +22,8 @@ HAUL_API int haul_batch_create(struct haul_context *context, const struct haul_d
  * Errors: HAUL_BUSY (posted already). */
 HAUL_API int haul_batch_post(struct haul_batch *batch, struct haul_server *server);
 /* Waits until all rows are filled. HAUL_TIMEOUT and HAUL_INTERRUPTED end the filling too, with the
- * rows that are whole (0 or more), moved to the front. After it the arrays are the caller's until
- * the next post. */
+ * rows that are whole (0 or more), moved to the front; messages that came in part go on elsewhere,
+ * for the next receive. After it the arrays are the caller's until the next post. */
 HAUL_API int haul_batch_wait(struct haul_batch *batch, int64_t timeout_ns);
 /* Filled rows, known after haul_batch_wait(). */
 HAUL_API size_t haul_batch_rows(const struct haul_batch *batch);

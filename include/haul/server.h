@@ -26,7 +26,8 @@ HAUL_API int haul_recv(struct haul_server *server, struct haul_message **message
  * until it returns. A message must hold exactly its keys with their dtypes, shapes and order flags;
  * one that does not is refused to its sender with a sentence. The message's arrays point to the
  * destination's. A server whose last receive was of this kind leaves large messages with their
- * senders until the next one names memory. */
+ * senders until the next one names memory; one that came in part when its wait ended is brought to
+ * the pool at once, and copied by the next receive. */
 HAUL_API int haul_recv_into(struct haul_server *server, struct haul_dict *destination,
                             struct haul_message **message, int64_t timeout_ns);
 

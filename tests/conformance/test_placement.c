@@ -2,6 +2,8 @@
  * Receiving into named memory: destination dicts and batches. */
 #include "fixture.h"
 
+#include <time.h>
+
 enum { LARGE = 5000000, SMALL = 1000 };
 
 struct landing {
@@ -182,6 +184,99 @@ static void test_timeouts_lose_nothing(void **state)
     free(small);
 }
 
+static int64_t now_ns(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec * (int64_t)1000000000 + now.tv_nsec;
+}
+
+/* Waits that are shorter than a message takes to come: it comes all the same, to the next ones. */
+static void test_short_waits_get_on(void **state)
+{
+    enum { LONG = 48 << 20 };
+    struct pair *pair = *state;
+    const uint64_t bytes = LONG;
+    char *from = malloc(LONG), *to = calloc(1, LONG);
+    struct haul_dict *dict = dict_of(pair->client_context, "x", from, LONG, 3), *into;
+    struct haul_batch *batch;
+    struct haul_message *message;
+    struct haul_op *op[2];
+    OK(haul_dict_create(pair->server_context, &into));
+    OK(haul_dict_put(into, "x", HAUL_U8, 1, &bytes, to));
+    OK(haul_batch_create(pair->server_context, into, 2, &batch));
+    int64_t end_ns = now_ns() + WAIT_NS;
+    int err = HAUL_TIMEOUT;
+    OK(haul_send_async(pair->peer, dict, &op[0]));
+    while (err == HAUL_TIMEOUT && now_ns() < end_ns)
+        err = haul_recv_into(pair->server, into, &message, 100000);
+    OK(err);
+    assert_true(is_filled(to, LONG, 3));
+    haul_message_release(message);
+    OK(haul_op_wait(op[0], WAIT_NS));
+    haul_op_release(op[0]);
+
+    size_t rows = 0;
+    for (int i = 0; i < 2; i++)
+        OK(haul_send_async(pair->peer, dict, &op[i]));
+    while (rows < 2 && now_ns() < end_ns) {
+        OK(haul_batch_post(batch, pair->server));
+        err = haul_batch_wait(batch, 100000);
+        rows += haul_batch_rows(batch);
+        for (size_t i = 0; i < haul_batch_rows(batch); i++)
+            assert_true(is_filled((char *)haul_batch_find(batch, "x")->data + i * LONG, LONG, 3));
+        assert_true(err == 0 || err == HAUL_TIMEOUT);
+    }
+    assert_int_equal(rows, 2);
+    for (int i = 0; i < 2; i++) {
+        OK(haul_op_wait(op[i], WAIT_NS));
+        haul_op_release(op[i]);
+    }
+    haul_batch_destroy(batch);
+    haul_dict_destroy(dict);
+    haul_dict_destroy(into);
+    free(from);
+    free(to);
+}
+
+/* A message that is as large as the pool, and takes more there since its arrays are aligned: it
+ * waits for the next destination. */
+static void test_the_largest_is_taken_back(void **state)
+{
+    enum { POOL = 8 << 20, MOST = (3 << 20) + 1, REST = POOL - 2 * MOST };
+    struct pair *pair = pair_open("pool_max", "8M", NULL);
+    const uint64_t most = MOST, rest = REST;
+    char *from = malloc(POOL), *to = malloc(POOL);
+    struct haul_dict *dict = dict_of(pair->client_context, "a", from, MOST, 1), *into;
+    struct haul_message *message;
+    struct haul_op *op;
+    (void)state;
+    put_bytes(dict, "b", from + MOST, MOST, 2);
+    put_bytes(dict, "c", from + 2 * MOST, REST, 3);
+    OK(haul_dict_create(pair->server_context, &into));
+    OK(haul_dict_put(into, "a", HAUL_U8, 1, &most, to));
+    OK(haul_dict_put(into, "b", HAUL_U8, 1, &most, to + MOST));
+    OK(haul_dict_put(into, "c", HAUL_U8, 1, &rest, to + 2 * MOST));
+    for (int i = 0; i < 30; i++) {
+        OK(haul_send_async(pair->peer, dict, &op));
+        int err = haul_recv_into(pair->server, into, &message, i * 50000);
+        if (err == HAUL_TIMEOUT) /* as a rule in the middle */
+            err = haul_recv_into(pair->server, into, &message, WAIT_NS);
+        OK(err);
+        assert_bytes(message, "a", MOST, 1);
+        assert_bytes(message, "b", MOST, 2);
+        assert_bytes(message, "c", REST, 3);
+        haul_message_release(message);
+        OK(haul_op_wait(op, WAIT_NS));
+        haul_op_release(op);
+    }
+    haul_dict_destroy(dict);
+    haul_dict_destroy(into);
+    pair_close(pair);
+    free(from);
+    free(to);
+}
+
 /* ---- Batches --------------------------------------------------------------------------------- */
 
 static struct haul_batch *batch_of(struct pair *pair, struct landing *row, size_t rows)
@@ -281,6 +376,53 @@ static void test_batch_timeout_hands_out_whole_rows(void **state)
     free(small);
 }
 
+/* Messages that come while earlier ones of their peer still go to the pool, for a receive of the
+ * other kind: they may not pass those, but must not be forgotten either. */
+static void test_batch_after_a_receive(void **state)
+{
+    enum { ROWS = 4 };
+    struct pair *pair = *state;
+    struct landing row = landing_of(pair);
+    struct haul_batch *batch = batch_of(pair, &row, ROWS);
+    char *large = malloc(LARGE), *small = malloc(SMALL);
+    struct haul_dict *dict = fitting(pair->client_context, large, small, 7);
+    struct haul_op *ops[ROWS];
+    struct haul_message *message;
+    for (int i = 0; i < 30; i++) {
+        size_t received = 0;
+        for (int op = 0; op < ROWS; op++) {
+            OK(haul_send_async(pair->peer, dict, &ops[op]));
+            if (op > 0)
+                continue;
+            int err = haul_recv(pair->server, &message, i * 50000);
+            assert_true(err == 0 || err == HAUL_TIMEOUT);
+            received += err == 0;
+            if (err == 0)
+                haul_message_release(message);
+            OK(haul_batch_post(batch, pair->server));
+        }
+        for (size_t left = received; left > 0; left--) { /* a row for each that came before */
+            struct haul_op *more;
+            OK(haul_send_async(pair->peer, dict, &more));
+            OK(haul_op_wait(more, WAIT_NS));
+            haul_op_release(more);
+        }
+        OK(haul_batch_wait(batch, WAIT_NS));
+        const char *data = haul_batch_find(batch, "large")->data;
+        for (size_t at = 0; at < ROWS; at++)
+            assert_true(is_filled(data + at * LARGE, LARGE, 8));
+        for (int op = 0; op < ROWS; op++) {
+            OK(haul_op_wait(ops[op], WAIT_NS));
+            haul_op_release(ops[op]);
+        }
+    }
+    haul_batch_destroy(batch);
+    haul_dict_destroy(dict);
+    landing_free(&row);
+    free(large);
+    free(small);
+}
+
 /* Rows of peers that left before they were whole go to others. */
 static void test_batch_survives_peers_that_leave(void **state)
 {
@@ -327,8 +469,11 @@ int main(void)
         TEST(test_misfits_are_refused),
         TEST(test_mixed_receives),
         TEST(test_timeouts_lose_nothing),
+        TEST(test_short_waits_get_on),
+        cmocka_unit_test(test_the_largest_is_taken_back),
         TEST(test_batch),
         TEST(test_batch_timeout_hands_out_whole_rows),
+        TEST(test_batch_after_a_receive),
         TEST(test_batch_survives_peers_that_leave),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
