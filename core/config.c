@@ -96,6 +96,21 @@ static const struct field core_fields[] = {
      .kind = &haul_seconds_kind,
      .offset = offsetof(struct haul_config, heartbeat_ns),
      .most = SECONDS_PER_DAY * (uint64_t)HAUL_NS_PER_S},
+    {.name = "bind",
+     .default_value = AUTO_TEXT,
+     .help = "Where memory and haul's threads go: auto (near the NIC that carries the data), none, "
+             "numa:NODES, cores:CPUS (lists such as 0-3,8) or pci:ADDRESS (near that device).",
+     .offset = offsetof(struct haul_config, bind)},
+    {.name = "nic",
+     .default_value = "",
+     .help = "NIC that carries the data: a device or interface (\"mlx5_0\", \"eth0\"); empty: the "
+             "best one that is near.",
+     .offset = offsetof(struct haul_config, nic)},
+    {.name = "hugepages",
+     .default_value = AUTO_TEXT,
+     .help = "Pages of 2 MiB for the pool: auto (transparent ones), never, or require (to receive "
+             "into those that the system has reserved, vm.nr_hugepages, or fail).",
+     .offset = offsetof(struct haul_config, hugepages)},
     {.name = "log",
      .default_value = "warning",
      .help = "Least important log lines to write: error, warning, info or debug.",
@@ -260,6 +275,12 @@ static void store(struct haul_config *config, const struct setting *setting)
         *(int *)member = (int)setting->number;
     else
         *(uint64_t *)member = setting->number;
+}
+
+/* Of a field that is plain text; else NULL. */
+static char **text_member(struct haul_config *config, const struct field *field)
+{
+    return field->kind ? NULL : (char **)(void *)((char *)config + field->offset);
 }
 
 static uint64_t load_number(const struct haul_config *config, const struct field *field)
@@ -450,9 +471,13 @@ int haul_config_from_options(const struct haul_options *options, struct haul_con
                          name, in_force->message_max, in_force->pool_max);
     }
     *config = *in_force;
-    config->provider = strdup(in_force->provider);
-    config->provider_path = strdup(in_force->provider_path);
-    if (config->provider && config->provider_path)
+    bool copied = true;
+    for (size_t i = 0; i < HAUL_COUNT_OF(core_fields); i++) {
+        char **text = text_member(config, &core_fields[i]);
+        if (text)
+            copied &= (*text = strdup(*text)) != NULL;
+    }
+    if (copied)
         return 0;
     haul_config_clear(config);
     return fail_memory();
@@ -460,9 +485,13 @@ int haul_config_from_options(const struct haul_options *options, struct haul_con
 
 void haul_config_clear(struct haul_config *config)
 {
-    free(config->provider);
-    free(config->provider_path);
-    config->provider = config->provider_path = NULL;
+    for (size_t i = 0; i < HAUL_COUNT_OF(core_fields); i++) {
+        char **text = text_member(config, &core_fields[i]);
+        if (text) {
+            free(*text);
+            *text = NULL;
+        }
+    }
 }
 
 /* ---- Names that nobody knows ----------------------------------------------------------------- */

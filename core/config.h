@@ -18,6 +18,8 @@ struct haul_config {
     uint64_t spin_us;      /* longest spin before a sleep; 0: never */
     uint64_t heartbeat_ns; /* silence after which a peer is asked, and as long again until it is
                               given up; 0: never */
+    char *bind, *nic;      /* see haul_wish_parse() */
+    char *hugepages;       /* "auto", "never" or "require" */
     int log_level;         /* enum haul_log_level */
 };
 

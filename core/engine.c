@@ -239,12 +239,14 @@ static int slab_mapped(struct haul_slab *slab, struct haul_engine *engine, unsig
 
 static int receive_slab_mapped(struct haul_slab *slab, void *arg)
 {
+    haul_site_check(arg, slab);
     return slab_mapped(slab, arg, HAUL_RMA_LAND);
 }
 
 static int offer_slab_mapped(struct haul_slab *slab, void *arg)
 {
     haul_slab_share(slab);
+    haul_site_check(arg, slab);
     return slab_mapped(slab, arg, HAUL_RMA_OFFER);
 }
 
@@ -271,8 +273,15 @@ static bool wants_files(const struct haul_engine *engine)
 
 static int open_pools(struct haul_engine *engine)
 {
-    struct haul_pool_hooks receive = {receive_slab_mapped, slab_unmapping, engine, false};
-    struct haul_pool_hooks offer = {offer_slab_mapped, slab_unmapping, engine, wants_files(engine)};
+    struct haul_pool_hooks receive = {
+        .mapped = receive_slab_mapped,
+        .unmapping = slab_unmapping,
+        .arg = engine,
+        .wish = &engine->site.memory,
+    };
+    struct haul_pool_hooks offer = receive;
+    offer.mapped = offer_slab_mapped;
+    offer.files = wants_files(engine);
     int err = haul_pool_create(engine->config.pool_max, &receive, &engine->pool);
     if (!err)
         err = haul_pool_create(engine->config.pool_max, &offer, &engine->offers);
@@ -344,9 +353,13 @@ int haul_engine_create(struct haul_options *options, struct haul_engine **engine
     }
     if (!err) {
         haul_drive_enter(&made->drive);
-        err = haul_transports_open(made);
+        err = haul_site_open(made);
+        if (!err)
+            err = haul_transports_open(made);
         if (!err)
             err = haul_options_check_names(made->options);
+        if (!err)
+            err = haul_site_opened(made);
         if (!err)
             err = open_pools(made);
         if (!err)
@@ -387,6 +400,7 @@ void haul_engine_release(struct haul_engine *engine)
     haul_transports_close(engine); /* not before the last lent frame is back */
     if (engine->drive_ready)
         haul_drive_destroy(&engine->drive);
+    haul_site_close(engine);
     haul_config_clear(&engine->config);
     haul_options_destroy(engine->options);
     pthread_mutex_destroy(&engine->shutdown_lock);

@@ -17,6 +17,7 @@
 #include "level.h"
 #include "log.h"
 #include "pool.h"
+#include "site.h"
 #include "util.h"
 #include "width.h"
 #include "wire.h"
@@ -75,6 +76,7 @@ struct haul_engine {
     struct haul_pool *offers; /* haul_dict_alloc(): peers may read it */
     struct haul_drive drive;
     bool drive_ready;
+    struct haul_site site;
 
     struct haul_transport
         transports[HAUL_TRANSPORTS_MAX]; /* [0] is the channel; rma ones best first */

@@ -64,6 +64,7 @@ static struct haul_link *host_accepted(struct haul_listener *listener, void *con
     link->server = server;
     link->conn = conn;
     link->state = HAUL_LINK_GREETING;
+    haul_site_connected(link);
     haul_engine_timer(server->engine, link->since_ns);
     return link;
 }
@@ -74,6 +75,7 @@ static void host_connected(struct haul_link *link)
         return;
     link->state = HAUL_LINK_GREETING;
     link->since_ns = link->heard_ns = haul_now_ns();
+    haul_site_connected(link);
     if (haul_handshake_start(link))
         haul_link_lose(link, HAUL_NO_MEMORY, "%s", haul_error_detail());
 }
@@ -120,6 +122,7 @@ const struct haul_host haul_host = {
     .now_ns = host_now_ns,
     .wake = host_wake,
     .setting = host_setting,
+    .choose_nics = haul_site_choose,
     .watch = host_watch,
     .watch_change = haul_drive_watch_change,
     .unwatch = haul_drive_unwatch,

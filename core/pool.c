@@ -108,16 +108,16 @@ static struct request request_of(const struct haul_pool *pool, size_t bytes, uns
 static void make_idle(struct haul_pool *pool, struct haul_slab *slab)
 {
     haul_list_remove(&slab->place);
-    haul_list_prepend(&pool->idle_of_size[slab_step(slab->bytes)], &slab->place);
+    haul_list_prepend(&pool->idle_of_size[slab_step(slab->memory.bytes)], &slab->place);
     haul_list_append(&pool->idle, &slab->idle);
-    pool->idle_bytes += slab->bytes;
+    pool->idle_bytes += slab->memory.bytes;
 }
 
 static void leave_idle(struct haul_pool *pool, struct haul_slab *slab)
 {
     haul_list_remove(&slab->place);
     haul_list_remove(&slab->idle);
-    pool->idle_bytes -= slab->bytes;
+    pool->idle_bytes -= slab->memory.bytes;
 }
 
 static struct haul_slab *pop_longest_idle(struct haul_pool *pool)
@@ -143,7 +143,7 @@ static struct haul_slab *idle_slab(struct haul_pool *pool, size_t bytes)
         HAUL_LIST_EACH(&pool->idle_of_size[step], node)
         {
             struct haul_slab *slab = HAUL_CONTAINER_OF(node, struct haul_slab, place);
-            if (slab->bytes >= bytes)
+            if (slab->memory.bytes >= bytes)
                 return slab;
         }
     return NULL;
@@ -162,7 +162,7 @@ static struct haul_slab *cut_idle_slab(struct haul_pool *pool, const struct requ
     slab->class = want->class;
     slab->excess = excess;
     bool whole = want->class == CLASS_WHOLE_SLAB;
-    haul_slab_cut(slab, whole ? slab->bytes : want->block_bytes);
+    haul_slab_cut(slab, whole ? slab->memory.bytes : want->block_bytes);
     if (!whole)
         haul_list_prepend(&pool->roomy[excess][want->class], &slab->place);
     return slab;
@@ -206,7 +206,7 @@ static struct haul_slab *put_block(struct haul_pool *pool, struct haul_slab_bloc
         return NULL;
     }
     haul_list_remove(&slab->place);
-    pool->mapped_bytes -= slab->bytes;
+    pool->mapped_bytes -= slab->memory.bytes;
     return slab;
 }
 
@@ -223,7 +223,7 @@ static void unmap_slab(struct haul_pool *pool, struct haul_slab *slab)
 static int map_slab(struct haul_pool *pool, size_t bytes)
 {
     struct haul_slab *slab;
-    int err = haul_slab_map(bytes, pool->hooks.files, &slab);
+    int err = haul_slab_map(bytes, pool->hooks.files, pool->hooks.wish, &slab);
     if (err)
         return err;
     slab->pool = pool;
@@ -243,7 +243,7 @@ static int map_slab(struct haul_pool *pool, size_t bytes)
 /* Unmaps an idle slab that was taken out of the lists. */
 static void unmap_victim(struct haul_pool *pool, struct haul_slab *slab)
 {
-    size_t bytes = slab->bytes;
+    size_t bytes = slab->memory.bytes;
     unmap_slab(pool, slab);
     pthread_mutex_lock(&pool->lock);
     pool->mapped_bytes -= bytes;
@@ -355,7 +355,7 @@ static struct haul_slab *withdraw_idle(struct haul_pool *pool)
     pthread_mutex_lock(&pool->lock);
     struct haul_slab *slab = pop_longest_idle(pool);
     if (slab)
-        pool->mapped_bytes -= slab->bytes;
+        pool->mapped_bytes -= slab->memory.bytes;
     pthread_mutex_unlock(&pool->lock);
     return slab;
 }

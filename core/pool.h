@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * The pool: reused, pre-faulted, 64-byte aligned blocks cut from slabs.
  *
- * A slab (slab.h) is one anonymous 2 MiB-aligned mapping, cut into blocks of one size class; when
+ * A slab (slab.h) is one 2 MiB-aligned mapping (memory.h), cut into blocks of one size class; when
  * all its blocks are free it is idle and may be cut anew for another class. Classes are a quarter
  * of a power of two apart, from 4 KiB; blocks over 1 MiB have a slab of their own, a multiple of 2
  * MiB. In the steady state alloc and release neither map, fault nor malloc.
@@ -18,6 +18,7 @@
 
 enum { HAUL_POOL_ALIGNMENT = 64, HAUL_POOL_REGIONS_MAX = 8 };
 
+struct haul_memory_wish;
 struct haul_pool;
 struct haul_slab;
 
@@ -37,6 +38,7 @@ struct haul_pool_hooks {
     void (*unmapping)(struct haul_slab *slab, void *arg);
     void *arg;
     bool files; /* slabs are memory files, which other processes can map but not write */
+    const struct haul_memory_wish *wish; /* looked at when a slab is mapped; NULL: none */
 };
 
 /* max_bytes bounds the sum of the mappings. */

@@ -4,15 +4,13 @@
 #ifndef HAUL_CORE_SLAB_H
 #define HAUL_CORE_SLAB_H
 
+#include "memory.h"
 #include "pool.h"
 #include "util.h"
 
 #include <stdatomic.h>
 
-enum {
-    HAUL_SLAB_UNIT = 2 << 20, /* slabs are multiples of this, and so aligned: a huge page */
-    HAUL_BLOCK_MIN = 4 << 10,
-};
+enum { HAUL_BLOCK_MIN = 4 << 10 };
 
 /* A block and what is kept beside it. */
 struct haul_slab_block {
@@ -22,9 +20,7 @@ struct haul_slab_block {
 
 struct haul_slab {
     struct haul_pool *pool;
-    char *base;
-    size_t bytes;
-    int file; /* that is mapped, or -1: it is private memory */
+    struct haul_mapping memory;
     void *regions[HAUL_POOL_REGIONS_MAX];
 
     /* How it is cut. Blocks from `untouched` on were not handed out since the cut: so a cut costs
@@ -44,9 +40,9 @@ struct haul_slab {
     struct haul_slab_block blocks[]; /* as many as the finest cut needs: a cut allocates nothing */
 };
 
-/* Maps a slab (bytes: a multiple of HAUL_SLAB_UNIT) with every page present. as_file: see struct
- * haul_pool_hooks; private memory where no descriptor is left. Errors: HAUL_NO_MEMORY. */
-int haul_slab_map(size_t bytes, bool as_file, struct haul_slab **slab);
+/* Maps a slab, as haul_memory_map() does. */
+int haul_slab_map(size_t bytes, bool as_file, const struct haul_memory_wish *wish,
+                  struct haul_slab **slab);
 void haul_slab_unmap(struct haul_slab *slab);
 
 /* Cuts an idle slab anew. One larger than a unit is a single block. */

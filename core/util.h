@@ -4,9 +4,11 @@
 #ifndef HAUL_CORE_UTIL_H
 #define HAUL_CORE_UTIL_H
 
+#include <stdarg.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <string.h>
 #include <time.h>
 
@@ -43,6 +45,18 @@ static inline void haul_copy_text(char *to, size_t room, const char *text)
     size_t length = strnlen(text, room - 1);
     memmove(to, text, length);
     to[length] = '\0';
+}
+
+/* Appends to a text, as far as there is room. */
+static inline void haul_append_text(char *text, size_t room, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+static inline void haul_append_text(char *text, size_t room, const char *format, ...)
+{
+    size_t used = strlen(text);
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(text + used, room - used, format, arguments);
+    va_end(arguments);
 }
 
 static inline size_t haul_align_up(size_t value, size_t power_of_two)

@@ -9,10 +9,10 @@ shopt -s nullglob
 # Core's layers from bottom to top. A file of no other layer belongs to the engine.
 layers=(base memory wire engine public)
 declare -A members=(
-    [base]="error level log config limits number util utf8"
-    [memory]="slab pool"
+    [base]="error level log config limits number util utf8 set"
+    [memory]="memory slab pool topology devices locality"
     [wire]="wire frame dtype manifest control"
-    [public]="context block dict peer server message batch op"
+    [public]="context machine block dict peer server message batch op"
 )
 public_system_headers=" stdbool.h stddef.h stdint.h sys/uio.h "
 

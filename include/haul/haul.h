@@ -16,6 +16,7 @@
 #include <haul/context.h>
 #include <haul/dict.h>
 #include <haul/error.h>
+#include <haul/machine.h>
 #include <haul/message.h>
 #include <haul/op.h>
 #include <haul/peer.h>

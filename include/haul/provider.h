@@ -24,7 +24,7 @@ extern "C" {
 #endif
 
 /* Must match exactly before 1.0. */
-#define HAUL_PROVIDER_ABI 5u
+#define HAUL_PROVIDER_ABI 6u
 /* The one symbol that a plugin exports: a function of type haul_provider_entry_fn. The file is
  * named haul_<name>.so. */
 #define HAUL_PROVIDER_ENTRY haul_provider_entry
@@ -99,6 +99,14 @@ struct haul_address {
 
 enum { HAUL_HOST_MAX = 64 }; /* "192.0.2.1", "fe80::1%eth0" and their zero */
 
+/* ---- NICs ------------------------------------------------------------------------------------ */
+
+/* One that a provider could use. */
+struct haul_candidate {
+    const char *name; /* of the device or interface: "mlx5_0", "eth0" */
+    const char *pci;  /* "0000:41:00.0"; "" : found by the name */
+};
+
 /* ---- What core offers a provider ------------------------------------------------------------- */
 
 struct haul_host {
@@ -117,6 +125,13 @@ struct haul_host {
     /* The value of a setting (the provider's own fields or core's), by its lower-case name; NULL if
      * there is none. Valid as long as the engine. */
     const char *(*setting)(struct haul_engine *engine, const char *name);
+
+    /* Which NICs to use, by the settings and by where they are, best first: fills up to max indexes
+     * of candidates and returns how many, 0 with the reason set: the settings name none of them.
+     * Memory and threads go to where the first are: to be called before memory is registered, from
+     * open(). */
+    size_t (*choose_nics)(struct haul_engine *engine, const struct haul_candidate *candidates,
+                          size_t count, size_t *chosen, size_t max);
 
     /* Descriptors, level-triggered. `ready` runs under the drive lock with epoll's event bits.
      * After unwatch() it is not called any more. */

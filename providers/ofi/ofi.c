@@ -37,7 +37,6 @@ static const char *const unsuited[] = {"rxm", "rxd", "udp", "sockets", "mrail", 
 enum { PREFERENCES = sizeof preferences / sizeof *preferences };
 
 static const struct haul_provider_field fields[] = {
-    {"nic", "", "device or interface that ofi uses (\"mlx5_0\", \"eth0\"); empty: any"},
     {"advertise", "",
      "IPv4 address that peers read from with ofi:tcp, ofi:net and ofi:verbs; empty: that of the "
      "connection"},

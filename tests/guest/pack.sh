@@ -15,7 +15,7 @@ PATH=$PATH:/usr/sbin:/sbin
 
 # What tests may use, beside busybox.
 readonly tools=(ip tc rdma setpriv ibv_devices ibv_devinfo ib_read_bw ib_read_lat ib_write_bw rping fi_info)
-readonly modules=(rdma_rxe rdma_ucm ib_uverbs veth sch_netem sch_prio cls_u32 crc32_generic)
+readonly modules=(virtio_pci virtio_net rdma_rxe rdma_ucm ib_uverbs veth sch_netem sch_prio cls_u32 crc32_generic)
 readonly libraries=/usr/lib/x86_64-linux-gnu
 
 root=$(mktemp -d)
@@ -83,6 +83,6 @@ add_names
 add_modules
 add_haul
 install -m 755 "$here/inside/init" "$root/init"
-cp "$here/inside/network.sh" "$here/inside/lib.sh" "$root/etc/"
+cp "$here"/inside/*.sh "$root/etc/"
 archive "$root" >"$out.new"
 mv "$out.new" "$out"

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
- * `haul info`: the version, the providers found, and the configuration. Also writes docs/CONFIG.md.
- */
+ * `haul info`: the version, the providers found, the machine, and the configuration. Also writes
+ * docs/CONFIG.md. */
 #include "command.h"
+#include "machine.h"
 
 #include <argp.h>
 #include <jansson.h>
@@ -12,30 +13,45 @@ struct arguments {
     bool json;
     bool config;
     bool markdown;
+    const char *topology; /* of a recorded machine; NULL: this one */
 };
+
+enum { OPTION_TOPOLOGY = 0x100 };
 
 static const struct argp_option options[] = {
     {"config", 'c', NULL, 0, "Show the configuration only, with what each setting means", 0},
     {"markdown", 'm', NULL, 0, "With --config: the reference of all settings, docs/CONFIG.md", 0},
+    {"topology", OPTION_TOPOLOGY, "FILE", 0,
+     "Answer for a recorded machine, an XML file that hwloc's lstopo wrote, and show nothing else",
+     0},
     {"json", 'j', NULL, 0, "Print JSON", 0},
     {0},
 };
 
 static const char doc[] =
-    "Show the version, the providers that were found (and why others did not load), and each "
-    "setting "
-    "with its value and where the value comes from."
+    "Show the version, the providers that were found (and why others did not load), the machine "
+    "with its NUMA nodes and NICs and where haul would work on it, and each setting with its value "
+    "and where the value comes from."
     "\v"
+    "The place is what HAUL_BIND and HAUL_NIC choose if all NICs can be used; a "
+    "provider may be able to use some of them only. With --topology it is the place that the same "
+    "settings choose on the recorded machine. --json has all of the section in \"machine\"; with "
+    "--topology it prints that object alone.\n"
+    "\n"
+    "To record a machine: lstopo --of xml node.xml (Debian: hwloc or hwloc-nox). hwloc records no "
+    "speed of NICs.\n"
+    "\n"
     "Examples:\n"
     "  haul info\n"
     "  haul info --config\n"
+    "  haul info --topology node.xml\n"
+    "  HAUL_BIND=numa:1 haul info --topology node.xml --json | jq .place\n"
     "  HAUL_PROVIDER_PATH=./plugins haul info --json | jq '.providers[].name'\n"
     "\n" HAUL_EXIT_HELP;
 
 static error_t parse(int key, char *value, struct argp_state *state)
 {
     struct arguments *arguments = state->input;
-    (void)value;
     switch (key) {
     case 'c':
         arguments->config = true;
@@ -46,7 +62,12 @@ static error_t parse(int key, char *value, struct argp_state *state)
     case 'j':
         arguments->json = true;
         return 0;
+    case OPTION_TOPOLOGY:
+        arguments->topology = value;
+        return 0;
     case ARGP_KEY_END:
+        if (arguments->topology && arguments->config)
+            argp_error(state, "a recorded machine (--topology) has no configuration (--config)");
         if (arguments->markdown && (!arguments->config || arguments->json))
             argp_error(state, "--markdown goes with --config and not with --json");
         return 0;
@@ -86,13 +107,17 @@ static void load_provider(const struct haul_provider_info *info, void *arg)
     (void)arg;
 }
 
-static void print_info(struct haul_options *haul_options, struct arguments *arguments)
+/* machine: NULL without that section. */
+static void print_info(struct haul_options *haul_options, const struct haul_machine *machine,
+                       struct arguments *arguments)
 {
-    if (arguments->config) {
+    if (!machine) {
         haul_providers_each(haul_options, load_provider, NULL);
     } else {
         printf("haul %s\n\nProviders\n", haul_version());
         haul_providers_each(haul_options, print_provider, NULL);
+        puts("\nMachine");
+        haul_machine_draw(machine);
         putchar('\n');
     }
     puts("Configuration");
@@ -154,37 +179,79 @@ static void add_setting(const struct haul_setting *setting, void *arg)
                                          "origin", setting->origin, "help", setting->help));
 }
 
-static void print_json(struct haul_options *haul_options, const struct arguments *arguments)
+static void print_object(json_t *root)
 {
-    json_t *root = json_pack("{ss}", "version", haul_version());
-    json_t *providers = json_array();
-    haul_providers_each(haul_options, add_provider, providers);
-    if (!arguments->config)
-        json_object_set(root, "providers", providers);
-    json_decref(providers);
-    json_t *settings = json_array();
-    haul_options_each(haul_options, add_setting, settings);
-    json_object_set_new(root, "config", settings);
     json_dumpf(root, stdout, JSON_INDENT(2));
     putchar('\n');
     json_decref(root);
 }
 
+static void print_json(struct haul_options *haul_options, const struct haul_machine *machine)
+{
+    json_t *root = json_pack("{ss}", "version", haul_version());
+    json_t *providers = json_array();
+    haul_providers_each(haul_options, add_provider, providers);
+    if (machine) {
+        json_object_set(root, "providers", providers);
+        json_object_set_new(root, "machine", haul_machine_json(machine));
+    }
+    json_decref(providers);
+    json_t *settings = json_array();
+    haul_options_each(haul_options, add_setting, settings);
+    json_object_set_new(root, "config", settings);
+    print_object(root);
+}
+
+/* ---- The command ---- */
+
+static void print_recorded(const struct haul_machine *machine, bool json)
+{
+    if (json) {
+        print_object(haul_machine_json(machine));
+        return;
+    }
+    char origin[512];
+    snprintf(origin, sizeof origin, "%s", machine->origin);
+    printf("Machine recorded in %s\n", haul_clean_text(origin));
+    haul_machine_draw(machine);
+}
+
+static void print_all(struct haul_options *haul_options, const struct haul_machine *machine,
+                      struct arguments *arguments)
+{
+    if (arguments->topology)
+        print_recorded(machine, arguments->json);
+    else if (arguments->json)
+        print_json(haul_options, machine);
+    else if (arguments->markdown)
+        print_markdown(haul_options);
+    else
+        print_info(haul_options, machine, arguments);
+}
+
+static int report_error(int err, const struct arguments *arguments)
+{
+    return arguments->topology && err == HAUL_INVALID
+               ? haul_report(HAUL_EXIT_FILE, "%s", haul_error_detail())
+               : haul_report_error(err);
+}
+
 int haul_command_info(int argc, char **argv)
 {
-    struct arguments arguments = {0};
+    struct arguments arguments = {.json = false};
     const struct argp argp = {.options = options, .parser = parse, .doc = doc};
     argp_parse(&argp, argc, argv, 0, NULL, &arguments);
     struct haul_options *haul_options;
+    struct haul_machine *machine = NULL;
     int err = haul_options_create(&haul_options);
     if (err)
         return haul_report_error(err);
-    if (arguments.json)
-        print_json(haul_options, &arguments);
-    else if (arguments.markdown)
-        print_markdown(haul_options);
-    else
-        print_info(haul_options, &arguments);
+    if (!arguments.config)
+        err = haul_machine_load(arguments.topology, haul_options, &machine);
+    if (!err)
+        print_all(haul_options, machine, &arguments);
+    int code = err ? report_error(err, &arguments) : HAUL_EXIT_OK;
+    haul_machine_free(machine);
     haul_options_destroy(haul_options);
-    return HAUL_EXIT_OK;
+    return code;
 }
