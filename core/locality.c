@@ -371,7 +371,7 @@ static void choose_rails(struct choice *choice)
         leave_out_slow(choice);
         take_near(choice);
     }
-    if (choice->locality->rail_count < choice->wish->rails && choice->count > 0)
+    if (choice->wish->rails > 1 && choice->locality->rail_count < choice->wish->rails)
         UNMET(choice, "%u rails are wished, and there are %zu", choice->wish->rails,
               choice->locality->rail_count);
 }

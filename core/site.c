@@ -73,6 +73,13 @@ static void settle(struct haul_engine *engine, const struct haul_locality *place
     say(site);
 }
 
+static void settle_nowhere(struct haul_site *site, const char *why)
+{
+    site->settled = true;
+    haul_copy_text(site->place.why, sizeof site->place.why, why);
+    say(site);
+}
+
 void haul_site_check(struct haul_engine *engine, const struct haul_slab *slab)
 {
     struct haul_site *site = &engine->site;
@@ -103,7 +110,7 @@ static int fail_nic(const struct haul_wish *wish, const struct haul_nic *nics, s
     char names[256] = "";
     for (size_t i = 0; i < count; i++)
         haul_append_text(names, sizeof names, "%s%s", i ? ", " : "", nics[i].name);
-    return haul_fail(HAUL_CONFIG, "HAUL_NIC: %s is no NIC that can be used; there are: %s",
+    return haul_fail(HAUL_PROVIDER, "HAUL_NIC: %s is no NIC that can be used; there are: %s",
                      wish->nics[0], count ? names : "none");
 }
 
@@ -182,8 +189,8 @@ static bool has_address(const struct ifaddrs *interface, const char *host)
 static bool find_interface(const char *host, struct haul_nic *nic)
 {
     struct ifaddrs *interfaces;
-    bool found = false;
-    if (getifaddrs(&interfaces))
+    bool found = false, is_local = !strncmp(host, "127.", 4) || !strcmp(host, "::1");
+    if (!*host || is_local || getifaddrs(&interfaces))
         return false;
     for (const struct ifaddrs *at = interfaces; at && !found; at = at->ifa_next) {
         if (at->ifa_flags & IFF_LOOPBACK || !has_address(at, host))
@@ -202,7 +209,7 @@ void haul_site_connected(struct haul_link *link)
     if (link->engine->site.settled)
         return;
     haul_host.link_host(link, host);
-    if (*host && find_interface(host, &nic))
+    if (find_interface(host, &nic))
         (void)settle_by(link->engine, &nic, 1);
 }
 
@@ -237,10 +244,13 @@ int haul_site_opened(struct haul_engine *engine)
         return 0;
     if (by_wish)
         return settle_by_wish(engine);
-    /* Where there is nothing to choose, or nothing may be bound, no connection has to say more. */
-    if (site->wish.bind == HAUL_BIND_AUTO && haul_topology_node_count() > 1)
-        return 0;
-    return settle_by(engine, NULL, 0);
+    /* Where nothing is to be bound, or there is nothing to choose, no connection has to say more.
+     */
+    if (site->wish.bind == HAUL_BIND_NONE)
+        settle_nowhere(site, "HAUL_BIND=none");
+    else if (haul_topology_node_count() == 1)
+        settle_nowhere(site, "there is one NUMA node");
+    return 0;
 }
 
 void haul_site_close(struct haul_engine *engine)

@@ -127,7 +127,8 @@ struct haul_host {
     const char *(*setting)(struct haul_engine *engine, const char *name);
 
     /* Which NICs to use, by the settings and by where they are, best first: fills up to max indexes
-     * of candidates and returns how many, 0 with the reason set: the settings name none of them.
+     * of candidates and returns how many; 0, with the reason set (HAUL_PROVIDER): the settings name
+     * none of them.
      * Memory and threads go to where the first are: to be called before memory is registered, from
      * open(). */
     size_t (*choose_nics)(struct haul_engine *engine, const struct haul_candidate *candidates,

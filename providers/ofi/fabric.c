@@ -14,15 +14,11 @@
  */
 #include "ofi.h"
 
-#include <arpa/inet.h>
 #include <stdatomic.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <unistd.h>
-
-enum { NICS_MAX = 64, PCI_BYTES = 16 };
 
 static void ready(void *arg, uint32_t events)
 {
@@ -124,68 +120,8 @@ bool haul_ofi_may_sleep(struct haul_ofi *ofi)
 
 /* ---- The instance --------------------------------------------------------------------------- */
 
-/* What is opened is the first in the list. */
-static void put_first(struct haul_ofi *ofi, struct fi_info *first)
-{
-    struct fi_info **at = &ofi->info;
-    while (*at != first)
-        at = &(*at)->next;
-    *at = first->next;
-    first->next = ofi->info;
-    ofi->info = first;
-}
-
-/* False: no NIC has the address HAUL_ADVERTISE. */
-static bool put_advertised_first(struct haul_ofi *ofi, const char *advertised)
-{
-    for (struct fi_info *info = ofi->info; info; info = info->next) {
-        if (!haul_ofi_has_address(info, advertised))
-            continue;
-        put_first(ofi, info);
-        return true;
-    }
-    return false;
-}
-
-static void format_pci(const struct fi_info *info, char text[static PCI_BYTES])
-{
-    const struct fi_bus_attr *bus = info->nic ? info->nic->bus_attr : NULL;
-    text[0] = '\0';
-    if (bus && bus->bus_type == FI_BUS_PCI)
-        snprintf(text, PCI_BYTES, "%04x:%02x:%02x.%01x", bus->attr.pci.domain_id,
-                 bus->attr.pci.bus_id, bus->attr.pci.device_id, bus->attr.pci.function_id & 0xf);
-}
-
-/* Core chooses among the NICs; libfabric may have several entries of one, and the first is its
- * best. only_first: it is chosen already. Errors: HAUL_CONFIG. */
-static int put_chosen_first(struct haul_ofi *ofi, bool only_first)
-{
-    struct haul_candidate candidates[NICS_MAX];
-    struct fi_info *infos[NICS_MAX];
-    char pci[NICS_MAX][PCI_BYTES];
-    size_t count = 0, chosen;
-    for (struct fi_info *info = ofi->info; info && count < (only_first ? 1 : NICS_MAX);
-         info = info->next) {
-        const char *name = info->domain_attr->name;
-        bool known = !name;
-        for (size_t i = 0; i < count && !known; i++)
-            known = !strcmp(candidates[i].name, name);
-        if (known)
-            continue;
-        format_pci(info, pci[count]);
-        infos[count] = info;
-        candidates[count] = (struct haul_candidate){.name = name, .pci = pci[count]};
-        count++;
-    }
-    if (haul_ofi_host->choose_nics(ofi->engine, candidates, count, &chosen, 1) == 0)
-        return HAUL_CONFIG;
-    put_first(ofi, infos[chosen]);
-    return 0;
-}
-
 static int find(struct haul_ofi *ofi)
 {
-    const char *advertised = haul_ofi_setting(ofi, "advertise");
     const struct haul_ofi_kind *kind = haul_ofi_kind_named(ofi->kind);
     ofi->over_sockets = kind->over_sockets;
     if (haul_ofi_is_unsuited(ofi->kind))
@@ -200,32 +136,7 @@ static int find(struct haul_ofi *ofi)
                                    ofi->kind, FI_MAJOR(fi_version()), FI_MINOR(fi_version()),
                                    FI_MAJOR(kind->sound_since), FI_MINOR(kind->sound_since),
                                    haul_ofi_instead());
-    struct in_addr address = {.s_addr = 0};
-    if (*advertised &&
-        (inet_pton(AF_INET, advertised, &address) != 1 || address.s_addr == INADDR_ANY))
-        return haul_ofi_host->fail(HAUL_CONFIG,
-                                   "HAUL_ADVERTISE is \"%.40s\": it takes an IPv4 address of this "
-                                   "host, like 192.0.2.7",
-                                   advertised);
-    char nic[HAUL_HOST_MAX];
-    snprintf(nic, sizeof nic, "%s", haul_ofi_setting(ofi, "nic"));
-    nic[strcspn(nic, ",")] = '\0'; /* the first of a list */
-    int err = haul_ofi_find(ofi->kind, nic, &ofi->info);
-    if (err)
-        return haul_ofi_host->fail(
-            HAUL_PROVIDER, "libfabric has no provider \"%s\" with RMA%s%s here: %s%s", ofi->kind,
-            *nic ? " on " : "", nic, haul_ofi_error(err),
-            strcmp(ofi->kind, "shm") != 0 ? ""
-                                          : " (shm needs two times 16 MiB in /dev/shm for each "
-                                            "process: is it mounted, and has it room?)");
-    bool anywhere = haul_ofi_has_address(ofi->info, "0.0.0.0");
-    if (*advertised && ofi->info->addr_format == FI_SOCKADDR_IN && !anywhere &&
-        !put_advertised_first(ofi, advertised))
-        return haul_ofi_host->fail(HAUL_PROVIDER,
-                                   "ofi:%s: no device has the address %s (HAUL_ADVERTISE)",
-                                   ofi->kind, advertised);
-    bool no_nic = anywhere || !strcmp(ofi->kind, "shm");
-    return no_nic ? 0 : put_chosen_first(ofi, *advertised);
+    return haul_ofi_find_nic(ofi);
 }
 
 static int open_all(struct haul_ofi *ofi)

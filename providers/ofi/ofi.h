@@ -3,6 +3,7 @@
  *
  *   ofi.c     the descriptor, settings, and which of libfabric's providers are kinds of path
  *   fabric.c  opening one of them: fabric, domain, endpoints, queues
+ *   nic.c     which NIC it is
  *   region.c  registered memory and the ways to it
  *   peer.c    addresses: ours, and those of peers
  *   read.c    reads: posting, completion, and how those that hang are ended
@@ -106,6 +107,12 @@ void haul_ofi_close(void *rma);
 int haul_ofi_renew_reader(struct haul_ofi *ofi);
 /* Whether the queues are empty and their descriptors will tell when they are not. */
 bool haul_ofi_may_sleep(struct haul_ofi *ofi);
+
+/* ---- nic.c ---------------------------------------------------------------------------------- */
+
+/* Lists what libfabric has of the kind in ofi->info; that of the NIC to open comes first. Errors:
+ * HAUL_PROVIDER, HAUL_CONFIG. */
+int haul_ofi_find_nic(struct haul_ofi *ofi);
 
 /* ---- region.c ------------------------------------------------------------------------------- */
 

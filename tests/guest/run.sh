@@ -2,9 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 # Boots the Soft-RoCE guest, runs a script in it, and gives back its output and exit status.
 #
-#   run.sh [-N] [-b BUILD] [-t SECONDS] [-m MIB] [-l LOG] SCRIPT [FILE...]
+#   run.sh [-N | -M MACHINE] [-b BUILD] [-t SECONDS] [-m MIB] [-l LOG] SCRIPT [FILE...]
 #
 #   -N          two NUMA nodes with two CPUs each, and a wire at each (inside/network-numa.sh)
+#   -M MACHINE  QEMU's options for CPUs, nodes and further devices (default: -smp 2)
 #   -b BUILD    the build folder of haul that goes into the guest (default: build/check/gcc)
 #   -t SECONDS  longest run (default 600); QEMU itself is ended a minute later
 #   -m MIB      memory of the guest (default 1536)
@@ -26,8 +27,10 @@ here=$(realpath "$(dirname "${BASH_SOURCE[0]}")")
 source "$here/files.sh"
 
 build=$here/../../build/check/gcc limit=600 memory=1536 network=network log=
-while getopts Nb:t:m:l: option; do
+machine=(-smp 2)
+while getopts NM:b:t:m:l: option; do
     case $option in
+    M) read -ra machine <<<"$OPTARG" ;;
     N) network="network-numa" ;;
     b) build=$OPTARG ;;
     t) limit=$OPTARG ;;
@@ -87,7 +90,6 @@ two_nodes() {
     done
 }
 
-machine=(-smp 2)
 [[ $network == network ]] || two_nodes
 
 # Becomes the emulator. (Without AVX, as on Nehalem, it is about twice as fast.)

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Machines that we do not have, as XML files that hwloc 2 loads: models.py DIR writes them all.
+"""Machines that we do not have, as XML files that hwloc 2 loads: models.py DIR writes them all, and copies those that
+were recorded in guests (record.sh).
 
 Each is built from a short description, after what its vendor or site says of it in public. Where a
 thing hangs follows what hwloc itself does: a device goes to the highest object that has the CPUs
@@ -7,6 +8,7 @@ near it, so on a machine of one package to the very top. hwloc records no speed,
 no state: those stand in infos of haul's own, HaulMbits and HaulState."""
 import itertools
 import os
+import shutil
 import sys
 import xml.etree.ElementTree as xml
 
@@ -474,6 +476,7 @@ def main():
     os.makedirs(folder, exist_ok=True)
     for function in MODELS:
         function().write(os.path.join(folder, function.__name__ + ".xml"))
+    shutil.copytree(os.path.join(os.path.dirname(os.path.abspath(__file__)), "recorded"), folder, dirs_exist_ok=True)
 
 
 if __name__ == "__main__":

@@ -533,6 +533,32 @@ static const struct row rows[] = {
      .used = "rdmap80s0,rdmap81s0,rdmap82s0,rdmap83s0,rdmap84s0,rdmap85s0,rdmap86s0,rdmap87s0",
      .nodes = "1",
      .cpus = "144-191"},
+
+    /* Recorded in guests of QEMU's (tests/topology/record.sh), whose NICs tell no speed. */
+    {.model = "one_node", .used = "eth0", .why = "one NUMA node"},
+    {.model = "one_node", .bind = "numa:0", .used = "eth0", .nodes = "0", .cpus = "0-1"},
+    {.model = "nic_on_each_node", .used = "eth1", .nodes = "0", .cpus = "0-1"},
+    {.model = "nic_on_each_node", .own = "2-3", .used = "eth0", .nodes = "1", .cpus = "2-3"},
+    {.model = "nic_on_each_node", .own = "2", .used = "eth0", .nodes = "1", .cpus = "3"},
+    {.model = "nic_on_each_node", .nic = "eth0", .used = "eth0", .nodes = "1", .cpus = "2-3"},
+    {.model = "nic_on_each_node", .rails = "2", .used = "eth1,eth0", .nodes = "0-1", .cpus = "0-3"},
+    {.model = "nic_on_second_node", .own = "0", .used = "eth0", .nodes = "1", .cpus = "2-3"},
+    {.model = "nic_on_second_node", .bind = "none", .own = "0", .used = "eth0"},
+    {.model = "nic_at_no_node", .used = "eth0", .why = "nothing tells"},
+    {.model = "two_sockets_of_two_nodes", .used = "eth1", .nodes = "1", .cpus = "2-3"},
+    /* The other socket's NIC is not nearer than that of the neighbour node. */
+    {.model = "two_sockets_of_two_nodes", .own = "0", .used = "eth1", .nodes = "1", .cpus = "2-3"},
+    {.model = "two_sockets_of_two_nodes", .own = "4", .used = "eth0", .nodes = "3", .cpus = "6-7"},
+    {.model = "threads_and_two_nics", .used = "eth0,eth1", .nodes = "0", .cpus = "0-3"},
+    {.model = "threads_and_two_nics",
+     .own = "0-1",
+     .bind = "pci:22:00.0",
+     .used = "eth1",
+     .nodes = "0",
+     .cpus = "2-3"},
+    {.model = "nic_on_each_of_eight", .own = "5", .used = "eth2", .nodes = "5", .cpus = "5"},
+    {.model = "memory_without_cpus", .used = "eth0", .nodes = "0", .cpus = "0"},
+    {.model = "memory_without_cpus", .bind = "numa:2", .used = "eth0", .nodes = "2"},
 };
 
 static const char *text_or(const char *text, const char *otherwise)
