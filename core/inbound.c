@@ -62,45 +62,6 @@ void haul_inbound_refuse(struct haul_message *message, int err, const char *deta
     haul_inbound_drop(message);
 }
 
-/* ---- Leaving --------------------------------------------------------------------------------- */
-
-/* Bytes of it that are on their way on the channel are thrown away. */
-static void stop_receiving(struct haul_message *message)
-{
-    struct haul_link *link = message->link;
-    if (link->receiving == message)
-        link->receiving = NULL;
-}
-
-void haul_inbound_drop(struct haul_message *message)
-{
-    struct haul_op *call = message->call;
-    stop_receiving(message);
-    haul_list_remove(&message->node);
-    haul_list_remove(&message->place_node);
-    haul_fetch_end(message);
-    haul_message_set_state(message, HAUL_MESSAGE_DROPPED);
-    message->cancelled = false; /* its last read frees it, and answers nobody */
-    message->call = NULL;
-    if (message->reads == 0) {
-        haul_message_free(message); /* else the last read does; its memory is in use until then */
-        message = NULL;
-    }
-    if (call) {
-        haul_op_end(call, HAUL_NO_REPLY, "the peer took its reply back");
-        haul_op_unreference(call);
-    }
-}
-
-/* A failed reply fails its call with a reason of its own. */
-static void refuse_reply(struct haul_message *message, int err, const char *detail)
-{
-    struct haul_op *call = message->call;
-    if (call)
-        haul_op_end(call, err, detail);
-    haul_inbound_refuse(message, err, detail);
-}
-
 /* ---- Delivery -------------------------------------------------------------------------------- */
 
 static bool is_whole(const struct haul_message *message)
@@ -188,6 +149,51 @@ void haul_inbound_progress(struct haul_message *message)
         }
     }
     deliver_in_order(link);
+}
+
+/* ---- Leaving --------------------------------------------------------------------------------- */
+
+/* Bytes of it that are on their way on the channel are thrown away. */
+static void stop_receiving(struct haul_message *message)
+{
+    struct haul_link *link = message->link;
+    if (link->receiving == message)
+        link->receiving = NULL;
+}
+
+void haul_inbound_drop(struct haul_message *message)
+{
+    struct haul_op *call = message->call;
+    struct haul_link *link = message->link;
+    bool was_in_order = message->state < HAUL_MESSAGE_DELIVERED && !message->manifest.reply_to;
+    haul_link_retain(link);
+    stop_receiving(message);
+    haul_list_remove(&message->node);
+    haul_list_remove(&message->place_node);
+    haul_fetch_end(message);
+    haul_message_set_state(message, HAUL_MESSAGE_DROPPED);
+    message->cancelled = false; /* its last read frees it, and answers nobody */
+    message->call = NULL;
+    if (message->reads == 0) {
+        haul_message_free(message); /* else the last read does; its memory is in use until then */
+        message = NULL;
+    }
+    if (call) {
+        haul_op_end(call, HAUL_NO_REPLY, "the peer took its reply back");
+        haul_op_unreference(call);
+    }
+    if (was_in_order)
+        deliver_in_order(link); /* those behind it may have waited for nothing else */
+    haul_link_release(link);
+}
+
+/* A failed reply fails its call with a reason of its own. */
+static void refuse_reply(struct haul_message *message, int err, const char *detail)
+{
+    struct haul_op *call = message->call;
+    if (call)
+        haul_op_end(call, err, detail);
+    haul_inbound_refuse(message, err, detail);
 }
 
 /* ---- Manifests ------------------------------------------------------------------------------- */

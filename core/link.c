@@ -151,11 +151,9 @@ static void drop_messages(struct haul_link *link)
     struct haul_message *message;
     while ((message = first_incomplete(&link->replies)))
         haul_inbound_drop(message);
+    /* What is whole was acknowledged: it is delivered when those before it are gone. */
     while ((message = first_incomplete(&link->inbound)))
         haul_inbound_drop(message);
-    /* What is left is whole and was acknowledged: it is delivered. */
-    if (!haul_list_empty(&link->inbound))
-        haul_inbound_progress(HAUL_LIST_FIRST(&link->inbound, struct haul_message, node));
 }
 
 static void plan_redial(struct haul_peer *peer)

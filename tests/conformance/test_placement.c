@@ -113,6 +113,45 @@ static void test_misfits_are_refused(void **state)
     free(small);
 }
 
+/* One that was whole waits for the one before it, which is taken back, or does not fit: then it is
+ * the next. */
+static void test_behind_one_that_goes(void **state)
+{
+    struct pair *pair = *state;
+    char *large = malloc(LARGE), x;
+    struct haul_dict *first = dict_of(pair->client_context, "large", large, LARGE, 1);
+    struct haul_dict *second = dict_of(pair->client_context, "x", &x, 1, 2);
+    struct haul_dict *into;
+    const uint64_t one = 1;
+    char landed = 0;
+    struct haul_message *message;
+    struct haul_op *gone, *op;
+    OK(haul_dict_create(pair->server_context, &into));
+    OK(haul_dict_put(into, "x", HAUL_U8, 1, &one, &landed));
+    for (int i = 0; i < 3; i++) { /* nobody receives the large one: it stays with its sender */
+        OK(haul_send_async(pair->peer, first, &gone));
+        OK(haul_send_async(pair->peer, second, &op));
+        if (i == 0) /* (a moment for both to come) */
+            assert_int_equal(haul_op_wait(op, SHORT_NS) == 0, false);
+        if (i < 2) {
+            haul_op_cancel(gone);
+            FAILS(HAUL_CANCELLED, "", haul_op_wait(gone, WAIT_NS));
+        }
+        OK(haul_recv_into(pair->server, into, &message, WAIT_NS));
+        assert_bytes(message, "x", 1, 2);
+        haul_message_release(message);
+        OK(haul_op_wait(op, WAIT_NS));
+        if (i == 2)
+            FAILS(HAUL_REFUSED, "does not expect", haul_op_wait(gone, WAIT_NS));
+        haul_op_release(op);
+        haul_op_release(gone);
+    }
+    haul_dict_destroy(first);
+    haul_dict_destroy(second);
+    haul_dict_destroy(into);
+    free(large);
+}
+
 /* Messages that came before anybody named memory, and receives of both kinds in turn. */
 static void test_mixed_receives(void **state)
 {
@@ -467,6 +506,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(test_recv_into),
         TEST(test_misfits_are_refused),
+        TEST(test_behind_one_that_goes),
         TEST(test_mixed_receives),
         TEST(test_timeouts_lose_nothing),
         TEST(test_short_waits_get_on),
