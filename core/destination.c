@@ -183,32 +183,56 @@ void haul_destination_vacate(struct haul_message *message)
 /* ---- Withdrawing ------------------------------------------------------------------------------
  */
 
-/* A row of a posted destination, looked at anew after each wait: its message may be freed
- * meanwhile. */
+/* A row of a destination that is being withdrawn, looked at anew after each wait: its message may
+ * be freed meanwhile. */
 struct row {
     const struct haul_destination *destination;
     size_t index;
 };
 
-static bool has_no_reads(void *arg)
+static bool is_vacant(void *arg)
 {
     const struct row *row = arg;
-    const struct haul_message *message = row->destination->message[row->index];
-    return !message || message->reads == 0;
+    return !row->destination->message[row->index];
 }
 
-/* Ends what an rma peer may still write into a row. */
-static void end_reads(struct haul_destination *destination, size_t index)
+/* A message that was dropped is freed by the last of its reads, which an rma peer may still write
+ * for: then the row is vacant. */
+static void await_dropped(struct haul_destination *destination, size_t index)
 {
     struct row row = {destination, index};
     struct haul_message *message = destination->message[index];
-    if (message->reads == 0)
-        return;
-    if (message->state != HAUL_MESSAGE_DROPPED)
-        haul_message_set_state(message, HAUL_MESSAGE_PLACING); /* no further read is issued */
     haul_reads_take_back(message->link);
-    haul_drive_wait_always(&message->engine->drive, has_no_reads,
-                           &row); /* then the memory is the user's */
+    haul_drive_wait_always(&message->engine->drive, is_vacant, &row);
+}
+
+/* A message that reads are to end of. It may be freed meanwhile; so may its destination, which may
+ * be another thread's, and is not looked at. */
+struct awaited {
+    struct haul_link *link;
+    uint64_t seq;
+    uint32_t transfer; /* another one: it was evicted by its destination's owner */
+};
+
+static bool has_no_reads(void *arg)
+{
+    const struct awaited *awaited = arg;
+    HAUL_LIST_EACH(&awaited->link->inbound, node)
+    {
+        const struct haul_message *message = HAUL_CONTAINER_OF(node, struct haul_message, node);
+        if (message->manifest.seq == awaited->seq)
+            return message->reads == 0 || message->transfer != awaited->transfer;
+    }
+    return true;
+}
+
+/* Ends what an rma peer may still write for it; its link is held. */
+static void end_reads(struct haul_message *message)
+{
+    struct awaited awaited = {message->link, message->manifest.seq, message->transfer};
+    haul_message_set_state(message, HAUL_MESSAGE_PLACING); /* no further read is issued */
+    haul_reads_take_back(message->link);
+    haul_drive_wait_always(&message->engine->drive, has_no_reads, &awaited);
 }
 
 /* Moves what has come of the inline bytes from a row to the pool. */
@@ -250,19 +274,14 @@ static void forget_stream(struct haul_message *message)
     haul_message_set_state(message, HAUL_MESSAGE_PLACING);
 }
 
-/* Takes a message that was not delivered out of its row; haul_place_inbox() finds it other memory.
- */
+/* Takes a message that has no reads and was not delivered out of its row; haul_place_inbox() finds
+ * it other memory. */
 static void evict(struct haul_message *message)
 {
     struct haul_destination *destination = message->destination;
-    size_t row = message->row;
-    end_reads(destination, row);
-    message = destination->message[row];
-    if (!message || message->state == HAUL_MESSAGE_DELIVERED)
-        return; /* meanwhile its peer was lost, or the last read proved it whole and it was first */
     forget_stream(message);
     int err = move_inline(message);
-    destination->message[row] = NULL;
+    destination->message[message->row] = NULL;
     destination->claimed--;
     message->destination = NULL;
     message->evicted = haul_place_may_fit(message);
@@ -294,8 +313,12 @@ static void evict_from(struct haul_message *first)
     uint64_t seq = first->manifest.seq;
     struct haul_message *message;
     haul_link_retain(link);
-    while ((message = next_in_row(link, seq)))
-        evict(message);
+    while ((message = next_in_row(link, seq))) {
+        if (message->reads > 0)
+            end_reads(message); /* then it is looked for anew: much may have happened */
+        else
+            evict(message);
+    }
     haul_link_release(link);
 }
 
@@ -304,13 +327,13 @@ void haul_destination_withdraw(struct haul_destination *destination)
     struct haul_inbox *inbox = destination->inbox;
     haul_list_remove(&destination->node);
     for (size_t row = 0; row < destination->rows; row++) {
-        struct haul_message *message = destination->message[row];
-        if (!message || message->state == HAUL_MESSAGE_DELIVERED)
-            continue;
-        if (message->state == HAUL_MESSAGE_DROPPED)
-            end_reads(destination, row); /* the last of them frees it */
-        else
-            evict_from(message);
+        struct haul_message *message;
+        while ((message = destination->message[row]) && message->state != HAUL_MESSAGE_DELIVERED) {
+            if (message->state == HAUL_MESSAGE_DROPPED)
+                await_dropped(destination, row);
+            else
+                evict_from(message);
+        }
     }
     haul_place_inbox(inbox);
 }

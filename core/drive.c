@@ -220,7 +220,7 @@ static int pass(struct haul_drive *drive, uint64_t turn, uint64_t timeout_ns)
     bool sleeps = timeout_ns > 0, is_thread = drive->driver_is_thread;
     if (sleeps) {
         drive->asleep = true;
-        drive->thread_parked = is_thread;
+        drive->thread_parked |= is_thread;
         pthread_mutex_unlock(&drive->lock);
     }
     int count = poll_events(drive->epoll_fd, events, timeout_ns);

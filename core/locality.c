@@ -524,17 +524,23 @@ static const struct haul_device *device_of(const struct haul_topology *topology,
 }
 
 /* In the topology's order, which is that of the PCI bus; those that it does not know come last. */
+static int compare_options(const void *a, const void *b)
+{
+    const struct option *left = a, *right = b;
+    if (!left->device != !right->device)
+        return left->device ? -1 : 1;
+    if (left->device != right->device)
+        return left->device < right->device ? -1 : 1;
+    return left->index < right->index ? -1 : left->index > right->index;
+}
+
 static void list_options(struct choice *choice, const struct haul_nic *nics, size_t count)
 {
-    const struct haul_topology *topology = choice->topology;
-    for (size_t at = 0; at <= topology->device_count; at++) {
-        const struct haul_device *device =
-            at < topology->device_count ? &topology->devices[at] : NULL;
-        for (size_t i = 0; i < count; i++)
-            if (device_of(topology, &nics[i]) == device)
-                choice->options[choice->count++] =
-                    (struct option){.index = i, .nic = &nics[i], .device = device};
-    }
+    for (size_t i = 0; i < count; i++)
+        choice->options[i] = (struct option){
+            .index = i, .nic = &nics[i], .device = device_of(choice->topology, &nics[i])};
+    choice->count = count;
+    qsort(choice->options, count, sizeof *choice->options, compare_options);
 }
 
 void haul_locality_choose(const struct haul_topology *topology, const struct haul_wish *wish,

@@ -24,12 +24,11 @@ static bool names_a_place(const struct haul_wish *wish)
 
 int haul_site_look(struct haul_site *site)
 {
-    bool whole = names_a_place(&site->wish) ||
-                 (site->wish.bind == HAUL_BIND_AUTO && haul_topology_node_count() > 1);
     if (site->topology)
         return 0;
-    return whole ? haul_topology_load(NULL, &site->topology)
-                 : haul_topology_load_devices(&site->topology);
+    return names_a_place(&site->wish) || haul_topology_node_count() > 1
+               ? haul_topology_load(NULL, &site->topology)
+               : haul_topology_load_devices(&site->topology);
 }
 
 /* ---- Carrying it out ------------------------------------------------------------------------- */

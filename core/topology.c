@@ -307,7 +307,12 @@ static int look(const char *file, struct haul_topology *topology)
         haul_copy_text(topology->unknown, sizeof topology->unknown, haul_error_detail());
         return 0;
     }
-    return err ? err : read_tree(tree, topology);
+    if (!err)
+        err = read_tree(tree, topology);
+    if (!err && !file && !topology->is_this_machine)
+        haul_copy_text(topology->unknown, sizeof topology->unknown,
+                       "hwloc was told of another machine (HWLOC_XMLFILE, HWLOC_SYNTHETIC)");
+    return err;
 }
 
 /* ---- Binding --------------------------------------------------------------------------------- */

@@ -2,6 +2,7 @@
  * Receiving into named memory: destination dicts and batches. */
 #include "fixture.h"
 
+#include <stdatomic.h>
 #include <time.h>
 
 enum { LARGE = 5000000, SMALL = 1000 };
@@ -278,6 +279,67 @@ static void test_short_waits_get_on(void **state)
     free(to);
 }
 
+/* Several threads receive into memory of their own, which is gone when their short wait is over. */
+struct receivers {
+    struct pair *pair;
+    atomic_uint received; /* a bit for each message */
+    atomic_bool stop;
+};
+
+static void *receive_shortly(void *arg)
+{
+    struct receivers *receivers = arg;
+    for (int i = 0; !receivers->stop; i++) {
+        struct landing landing = landing_of(receivers->pair);
+        struct haul_message *message;
+        int err =
+            haul_recv_into(receivers->pair->server, landing.dict, &message, 300000 + i % 7 * 20000);
+        if (err == 0) {
+            unsigned seed = 0;
+            while (!is_filled(landing.small, SMALL, seed) && seed < 32)
+                seed++;
+            assert_landed(&landing, message, seed);
+            assert_int_equal(atomic_fetch_xor(&receivers->received, 1u << seed) >> seed & 1, 0);
+            haul_message_release(message);
+        } else {
+            assert_int_equal(err, HAUL_TIMEOUT);
+        }
+        landing_free(&landing);
+    }
+    return NULL;
+}
+
+static void test_short_waits_of_several_threads(void **state)
+{
+    enum { THREADS = 3, MESSAGES = 32 };
+    struct receivers receivers = {.pair = *state};
+    pthread_t threads[THREADS];
+    struct haul_op *ops[MESSAGES];
+    struct haul_dict *dicts[MESSAGES];
+    char *large[MESSAGES], *small[MESSAGES];
+    for (int i = 0; i < THREADS; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, receive_shortly, &receivers), 0);
+    for (unsigned i = 0; i < MESSAGES; i++) {
+        large[i] = malloc(LARGE);
+        small[i] = malloc(SMALL);
+        dicts[i] = fitting(receivers.pair->client_context, large[i], small[i], i);
+        OK(haul_send_async(receivers.pair->peer, dicts[i], &ops[i]));
+    }
+    for (unsigned i = 0; i < MESSAGES; i++) {
+        OK(haul_op_wait(ops[i], WAIT_NS));
+        haul_op_release(ops[i]);
+    }
+    receivers.stop = true;
+    for (int i = 0; i < THREADS; i++)
+        pthread_join(threads[i], NULL);
+    assert_int_equal(receivers.received, UINT32_MAX);
+    for (unsigned i = 0; i < MESSAGES; i++) {
+        haul_dict_destroy(dicts[i]);
+        free(large[i]);
+        free(small[i]);
+    }
+}
+
 /* A message that is as large as the pool, and takes more there since its arrays are aligned: it
  * waits for the next destination. */
 static void test_the_largest_is_taken_back(void **state)
@@ -510,6 +572,7 @@ int main(void)
         TEST(test_mixed_receives),
         TEST(test_timeouts_lose_nothing),
         TEST(test_short_waits_get_on),
+        TEST(test_short_waits_of_several_threads),
         cmocka_unit_test(test_the_largest_is_taken_back),
         TEST(test_batch),
         TEST(test_batch_timeout_hands_out_whole_rows),

@@ -75,10 +75,12 @@ static void test_a_timer_after_a_turn_that_was_taken(void **state)
     const struct haul_drive_work work = {progress, deadline_ns, settled, &timer};
     (void)state;
     assert_int_equal(haul_drive_init(&timer.drive, &work, 0), 0);
-    for (int i = 0; i < 20; i++) {
+    for (int i = 0; i < 40; i++) {
         await(&timer, thread_sleeps);
         haul_drive_enter(&timer.drive);
-        assert_int_equal(haul_drive_wait(&timer.drive, never, NULL, 0), HAUL_TIMEOUT);
+        uint64_t until_ns =
+            i % 2 ? haul_now_ns() + 300 * HAUL_NS_PER_US : 0; /* it sleeps, or not */
+        assert_int_equal(haul_drive_wait(&timer.drive, never, NULL, until_ns), HAUL_TIMEOUT);
         timer.fired = false;
         timer.due_ns = haul_now_ns() + HAUL_NS_PER_MS;
         haul_drive_leave(&timer.drive);
