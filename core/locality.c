@@ -337,8 +337,11 @@ static void take_named(struct choice *choice)
         if (!named)
             UNMET(choice, "%s is no NIC that can be used here", choice->wish->nics[i]);
         else if (choice->locality->rail_count < HAUL_RAILS_MAX && !named->left_out &&
-                 (choice->wish->rails == 0 || choice->locality->rail_count < choice->wish->rails))
+                 (choice->wish->rails == 0 || choice->locality->rail_count < choice->wish->rails)) {
+            if (choice->wish->bind == HAUL_BIND_PCI && is_elsewhere(choice, named))
+                UNMET(choice, "%s is not at PCI address %s", named->nic->name, choice->wish->pci);
             take_rail(choice, named);
+        }
     }
 }
 

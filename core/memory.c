@@ -43,7 +43,7 @@ static void log_unbound(void)
 {
     static atomic_flag logged = ATOMIC_FLAG_INIT;
     if (!atomic_flag_test_and_set(&logged))
-        haul_log(HAUL_LOG_INFO, "memory comes from any NUMA node: %s", haul_error_detail());
+        haul_log(HAUL_LOG_WARNING, "memory comes from any NUMA node: %s", haul_error_detail());
 }
 
 /* Before any page is there. A file's policy is the file's, once it was set through a shared

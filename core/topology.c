@@ -14,14 +14,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-const struct haul_node *haul_topology_node(const struct haul_topology *topology, unsigned number)
-{
-    for (size_t i = 0; i < topology->node_count; i++)
-        if (topology->nodes[i].number == number)
-            return &topology->nodes[i];
-    return NULL;
-}
-
 const struct haul_device *haul_topology_device(const struct haul_topology *topology,
                                                const char *name)
 {

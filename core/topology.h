@@ -69,7 +69,6 @@ void haul_topology_free(struct haul_topology *topology);
 /* How many NUMA nodes this machine has, without hwloc, which takes long: 1 where nobody knows. */
 unsigned haul_topology_node_count(void);
 
-const struct haul_node *haul_topology_node(const struct haul_topology *topology, unsigned number);
 const struct haul_device *haul_topology_device(const struct haul_topology *topology,
                                                const char *name);
 

@@ -53,7 +53,8 @@ class Placement(CommandTest):
         if process.code == 77:
             self.skipTest("the kernel has no filters")
         self.assertEqual(process.code, OK)
-        self.assertIn("cannot be bound", process.err)
+        self.assertIn("threads cannot be bound", process.err)
+        self.assertIn("memory cannot be bound", process.err)
 
     def test_small_and_reserved_pages(self):
         process = self.run_haul(*WORK, environment={"HAUL_HUGEPAGES": "never"})

@@ -160,6 +160,13 @@ static const struct row rows[] = {
      .used = "eno1",
      .nodes = "0",
      .cpus = "0-15"},
+    /* Two wishes that contradict each other: the NIC is taken, and nothing is bound. */
+    {.model = "hca_on_node_1",
+     .nic = "mlx5_0",
+     .bind = "pci:04:00.0",
+     .used = "mlx5_0",
+     .why = "cannot be",
+     .unmet = "mlx5_0 is not at PCI address 0000:04:00.0"},
     /* An interface, though there is a fabric: the user says so. */
     {.model = "hca_on_node_1", .bind = "pci:04:00.0", .used = "eno1", .nodes = "0", .cpus = "0-15"},
     {.model = "hca_on_node_1",
