@@ -4,13 +4,15 @@
  * A row is claimed when a message's manifest fits it, filled while bytes come, and whole when the
  * message is delivered; the user gets whole rows. Withdrawing ends what still writes to a row (rma
  * reads are fenced and waited for) before the memory is the user's again. Messages that were not
- * whole are fetched anew, with those of their peer behind them, so that order is kept: into another
- * destination that has room, else into the pool, at once. Left with their senders, as others are
- * while no memory is named, they would begin from nothing at each receive, and one that waits for
- * less than a message takes would never get it. */
+ * whole leave their rows, with those of their peer behind them, so that order is kept. One that had
+ * begun to come is fetched anew, into the pool, at once: left with its sender, as others are while
+ * no memory is named, or given to the next destination, it would begin from nothing at each
+ * receive, and ones that wait for less than a message takes would never get it. */
 #include "engine.h"
 
 #include <stdlib.h>
+
+enum { EVICTIONS_LOGGED = 8 }; /* of one message */
 
 /* ---- Rows ------------------------------------------------------------------------------------ */
 
@@ -31,6 +33,8 @@ static struct haul_destination *free_destination(struct haul_inbox *inbox)
 static bool may_claim(const struct haul_message *message)
 {
     const struct haul_list *earlier = message->node.previous;
+    if (message->link->state == HAUL_LINK_LOST)
+        return false; /* it is about to be dropped */
     if (message->inline_received < message->manifest.inline_bytes &&
         (message->inline_block || message->inline_received > 0))
         return false; /* its inline bytes are on their way to the pool */
@@ -274,17 +278,33 @@ static void forget_stream(struct haul_message *message)
     haul_message_set_state(message, HAUL_MESSAGE_PLACING);
 }
 
+/* One that has no place between two receives gets nowhere if they are all as short. */
+static void warn_of_evictions(const struct haul_message *message)
+{
+    if (message->evictions != EVICTIONS_LOGGED)
+        return;
+    haul_log(HAUL_LOG_WARNING,
+             "%s: a message of %llu KiB has begun to come %d times, each time to a receive that "
+             "ended before it was whole, and the pool (%zu KiB, HAUL_POOL_MAX) has no room for it "
+             "between two of them: wait longer, or raise HAUL_POOL_MAX",
+             message->peer->address, (unsigned long long)haul_message_bytes(message) >> 10,
+             EVICTIONS_LOGGED, message->engine->config.pool_max >> 10);
+}
+
 /* Takes a message that has no reads and was not delivered out of its row; haul_place_inbox() finds
  * it other memory. */
 static void evict(struct haul_message *message)
 {
     struct haul_destination *destination = message->destination;
+    if (message->fetch_active || message->stream_received > 0) {
+        message->evictions++;
+        warn_of_evictions(message);
+    }
     forget_stream(message);
     int err = move_inline(message);
     destination->message[message->row] = NULL;
     destination->claimed--;
     message->destination = NULL;
-    message->evicted = haul_place_may_fit(message);
     if (err)
         haul_inbound_refuse(message, err, haul_error_detail());
     else if (message->manifest.offered_bytes > 0)

@@ -305,6 +305,7 @@ struct haul_op {
     struct haul_parcel announcement, chunk;
     uint32_t transfer; /* the FETCH being answered */
     uint64_t send_offset, send_end;
+    unsigned restarts; /* fetches of what was asked for before */
 };
 
 enum haul_message_state {
@@ -335,8 +336,8 @@ struct haul_message {
     size_t copy_count, copy_capacity;
     struct haul_destination *destination;
     size_t row;
-    bool evicted;    /* from a row, once: it does not wait for another, but comes to the pool */
-    void **mappings; /* of given arrays that are looked at in place */
+    unsigned evictions; /* from a row, when it had begun to come */
+    void **mappings;    /* of given arrays that are looked at in place */
     size_t mapping_count, mapping_capacity;
     bool release_due; /* the sender waits for RELEASE */
     void **lent;      /* tokens of frames that the channel lent us */
@@ -589,9 +590,7 @@ int haul_place_copy(struct haul_message *message, struct haul_array *array, cons
  */
 int haul_place_offered(struct haul_message *message);
 bool haul_place_has_memory(const struct haul_message *message);
-/* Whether its offered bytes can have memory without a destination, now or later. */
-bool haul_place_may_fit(const struct haul_message *message);
-/* Notes that it has to wait for memory. */
+/* Notes that it has to wait for memory, unless a destination takes it. */
 void haul_place_wait(struct haul_message *message);
 /* Looks again at those that a destination may take: they wait for one, or for their turn. */
 void haul_place_inbox(struct haul_inbox *inbox);

@@ -175,7 +175,7 @@ static bool goes_before(const struct haul_message *a, const struct haul_message 
  * that need none. */
 static bool may_start(const struct haul_message *message)
 {
-    if (message->waits_for_pool)
+    if (message->waits_for_pool || message->link->state == HAUL_LINK_LOST)
         return false;
     return !message->engine->pool_blocked || message->call || haul_place_has_memory(message);
 }

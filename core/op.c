@@ -108,7 +108,7 @@ int haul_op_create(struct haul_peer *peer, struct haul_dict *dict, enum haul_op_
     op->detail[0] = '\0';
     op->waits_for_credit = op->offered_rma = op->cancelling = op->gives = op->released = false;
     op->reply = NULL;
-    op->transfer = 0;
+    op->transfer = op->restarts = 0;
     op->send_offset = op->send_end = 0;
     op->manifest.reply_to = 0;
     fill_manifest(op, dict);
@@ -324,10 +324,15 @@ static void explain(const struct haul_op *op, char *text, size_t size)
     } else if (op->offered_rma) {
         snprintf(text, size,
                  "%s has not read all of %llu bytes, or not %s yet: it is not receiving, its "
-                 "receive memory is exhausted by messages that are not released, or other peers "
-                 "are ahead",
+                 "receives end before they are whole, its receive memory is exhausted by messages "
+                 "that are not released, or other peers are ahead",
                  who, (unsigned long long)op->manifest.offered_bytes,
                  op->kind == HAUL_OP_CALL ? "replied" : "acknowledged them");
+    } else if (op->restarts > 1) {
+        snprintf(text, size,
+                 "%s has begun %u times to take the %llu bytes: its receives end before they are "
+                 "whole, or this side sends too slowly",
+                 who, op->restarts + 1, (unsigned long long)op->manifest.offered_bytes);
     } else if (op->send_offset < op->manifest.offered_bytes) {
         snprintf(text, size,
                  "%s has taken %llu of %llu bytes: it is not receiving, its receive memory is "

@@ -185,9 +185,12 @@ bool haul_place_has_memory(const struct haul_message *message)
     return message->destination || message->offered_block || message->lent_bytes > 0;
 }
 
-bool haul_place_may_fit(const struct haul_message *message)
+/* A receive has ended before it was whole. Another one may end as early, so it comes to the pool,
+ * whatever is posted, if that can ever take it. */
+static bool is_for_pool(const struct haul_message *message)
 {
-    return bytes_lacking(message, true) <= message->engine->config.pool_max;
+    return message->evictions > 0 &&
+           bytes_lacking(message, true) <= message->engine->config.pool_max;
 }
 
 int haul_place_offered(struct haul_message *message)
@@ -218,11 +221,12 @@ void haul_place_wait(struct haul_message *message)
     message->pool_wait_counted = true;
     message->waits_for_pool = true;
     engine->pool_blocked = true;
-    if (engine->pool_waiting_since_ns)
-        return;
-    engine->pool_waiting_since_ns = haul_now_ns();
-    engine->pool_wait_logged = false;
-    haul_engine_timer(engine, engine->pool_waiting_since_ns + HAUL_HELD_LOG_NS);
+    if (!engine->pool_waiting_since_ns) {
+        engine->pool_waiting_since_ns = haul_now_ns();
+        engine->pool_wait_logged = false;
+        haul_engine_timer(engine, engine->pool_waiting_since_ns + HAUL_HELD_LOG_NS);
+    }
+    haul_place_inbox(message->link->inbox); /* it may have a row instead, or be gone */
 }
 
 /* ---- Messages -------------------------------------------------------------------------------- */
@@ -249,7 +253,8 @@ void haul_place_message(struct haul_message *message)
     }
 }
 
-/* Those that a destination may take: they wait for one, or for their turn to come to the pool. */
+/* Those that a destination may take: they wait for one, or for their turn to come to the pool. One
+ * that was evicted only when the pool has no room for it. */
 static struct haul_message *next_for_destination(struct haul_inbox *inbox)
 {
     struct haul_list *lists[] = {&inbox->unplaced, &inbox->engine->fetching};
@@ -260,6 +265,7 @@ static struct haul_message *next_for_destination(struct haul_inbox *inbox)
         {
             struct haul_message *message = HAUL_CONTAINER_OF(node, struct haul_message, place_node);
             if (message->link->inbox == inbox && message->mapping_count == 0 &&
+                (message->waits_for_pool || !is_for_pool(message)) &&
                 !haul_place_has_memory(message) && haul_destination_for(message))
                 return message;
         }
@@ -273,7 +279,7 @@ static struct haul_message *next_for_pool(struct haul_inbox *inbox)
     HAUL_LIST_EACH(&inbox->unplaced, node)
     {
         struct haul_message *message = HAUL_CONTAINER_OF(node, struct haul_message, place_node);
-        if (inbox->placement == HAUL_PLACE_POOL || message->evicted)
+        if (inbox->placement == HAUL_PLACE_POOL || is_for_pool(message))
             return message;
     }
     return NULL;

@@ -329,6 +329,7 @@ int haul_transmit_fetch(struct haul_link *link, const struct haul_wire_control *
     if (!haul_add_u64(&end, fetch->bytes) || end > op->manifest.offered_bytes || fetch->bytes == 0)
         return haul_fail(HAUL_PROTOCOL, "a fetch of bytes that message %llu does not have",
                          (unsigned long long)fetch->seq);
+    op->restarts += fetch->offset < op->send_end;
     op->transfer = fetch->transfer;
     op->send_offset = fetch->offset;
     op->send_end = end;

@@ -169,8 +169,7 @@ static pthread_cond_t logged_changed = PTHREAD_COND_INITIALIZER;
 static void keep_line(enum haul_log_level level, const char *line, void *arg)
 {
     (void)level;
-    (void)arg;
-    if (!strstr(line, "receive memory is exhausted"))
+    if (!strstr(line, arg))
         return;
     pthread_mutex_lock(&logged_lock);
     free(logged);
@@ -190,7 +189,7 @@ static void test_exhausted_pool_is_explained(void **state)
     struct haul_message *kept[2], *third;
     struct haul_op *ops[3];
     (void)state;
-    haul_log_set(keep_line, NULL);
+    haul_log_set(keep_line, "receive memory is exhausted");
     for (int i = 0; i < 3; i++)
         OK(haul_send_async(pair->peer, dict, &ops[i]));
     for (int i = 0; i < 2; i++)
@@ -216,6 +215,45 @@ static void test_exhausted_pool_is_explained(void **state)
     haul_log_set(NULL, NULL);
     free(logged);
     logged = NULL;
+    haul_dict_destroy(dict);
+    pair_close(pair);
+}
+
+/* Receives that end before a message is whole, and no room in the pool to keep it between them. */
+static void test_receives_that_are_too_short_are_explained(void **state)
+{
+    enum { BYTES = 6000000, TRIES = 1000 };
+    struct pair *pair = pair_open("pool_max", "8M", NULL);
+    static char data[BYTES];
+    struct haul_dict *dict = dict_of(pair->client_context, "x", data, BYTES, 1);
+    struct haul_batch *batch;
+    struct haul_op *op;
+    bool said = false, came = false;
+    (void)state;
+    haul_log_set(keep_line, "has begun to come 8 times");
+    OK(haul_batch_create(pair->server_context, dict, 1, &batch));
+    OK(haul_send_async(pair->peer, dict, &op));
+    for (int i = 0; i < TRIES && !said && !came; i++) {
+        OK(haul_batch_post(batch, pair->server));
+        int err = haul_batch_wait(batch, 50000);
+        assert_true(err == 0 || err == HAUL_TIMEOUT);
+        came = haul_batch_rows(batch) == 1; /* reads of it may have been quicker */
+        pthread_mutex_lock(&logged_lock);
+        said = logged && strstr(logged, "wait longer, or raise HAUL_POOL_MAX");
+        pthread_mutex_unlock(&logged_lock);
+    }
+    if (!came) {
+        assert_true(said);
+        FAILS(HAUL_TIMEOUT, "its receives end before they are whole", haul_op_wait(op, SHORT_NS));
+        OK(haul_batch_post(batch, pair->server));
+        OK(haul_batch_wait(batch, WAIT_NS));
+    }
+    OK(haul_op_wait(op, WAIT_NS));
+    haul_op_release(op);
+    haul_log_set(NULL, NULL);
+    free(logged);
+    logged = NULL;
+    haul_batch_destroy(batch);
     haul_dict_destroy(dict);
     pair_close(pair);
 }
@@ -586,6 +624,7 @@ int main(void)
         cmocka_unit_test(test_rows_hold_no_credits),
         cmocka_unit_test(test_small_pool),
         cmocka_unit_test(test_exhausted_pool_is_explained),
+        cmocka_unit_test(test_receives_that_are_too_short_are_explained),
         cmocka_unit_test(test_too_large),
         cmocka_unit_test(test_both_directions_at_once),
         TEST(test_all_requests_held),

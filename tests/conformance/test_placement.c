@@ -340,6 +340,43 @@ static void test_short_waits_of_several_threads(void **state)
     }
 }
 
+/* Two batches in turn, so that one is always posted: each wait takes messages out of one while the
+ * other has room for them. */
+static void test_short_waits_of_two_batches(void **state)
+{
+    enum { LONG = 48 << 20, MESSAGES = 3 };
+    struct pair *pair = *state;
+    char *from = malloc(LONG);
+    struct haul_dict *dict = dict_of(pair->client_context, "x", from, LONG, 3);
+    struct haul_batch *batches[2];
+    struct haul_op *ops[MESSAGES];
+    for (int i = 0; i < 2; i++) {
+        OK(haul_batch_create(pair->server_context, dict, 1, &batches[i]));
+        OK(haul_batch_post(batches[i], pair->server));
+    }
+    for (int i = 0; i < MESSAGES; i++)
+        OK(haul_send_async(pair->peer, dict, &ops[i]));
+    int64_t end_ns = now_ns() + WAIT_NS;
+    size_t rows = 0;
+    for (int turn = 0; rows < MESSAGES && now_ns() < end_ns; turn ^= 1) {
+        int err = haul_batch_wait(batches[turn], 100000);
+        assert_true(err == 0 || err == HAUL_TIMEOUT);
+        rows += haul_batch_rows(batches[turn]);
+        if (haul_batch_rows(batches[turn]) > 0)
+            assert_true(is_filled(haul_batch_find(batches[turn], "x")->data, LONG, 3));
+        OK(haul_batch_post(batches[turn], pair->server));
+    }
+    assert_int_equal(rows, MESSAGES);
+    for (int i = 0; i < MESSAGES; i++) {
+        OK(haul_op_wait(ops[i], WAIT_NS));
+        haul_op_release(ops[i]);
+    }
+    for (int i = 0; i < 2; i++)
+        haul_batch_destroy(batches[i]);
+    haul_dict_destroy(dict);
+    free(from);
+}
+
 /* A message that is as large as the pool, and takes more there since its arrays are aligned: it
  * waits for the next destination. */
 static void test_the_largest_is_taken_back(void **state)
@@ -572,6 +609,7 @@ int main(void)
         TEST(test_mixed_receives),
         TEST(test_timeouts_lose_nothing),
         TEST(test_short_waits_get_on),
+        TEST(test_short_waits_of_two_batches),
         TEST(test_short_waits_of_several_threads),
         cmocka_unit_test(test_the_largest_is_taken_back),
         TEST(test_batch),
