@@ -7,128 +7,27 @@
  *   home     the nodes that the user wishes, else those that the process is bound to, else all
  *   groups   NICs with the same nearest nodes belong together; at home comes before away, the same
  *            socket before others, more speed before less
- *   rails    the NICs of the best group; of the next ones only when the user asks for more
+ *   rails    the NICs of the best group, but one alone where its place is not known or it is
+ *            virtual; those of the next groups only when the user asks for so many
  *   memory   on the rails' nodes; threads on these nodes' CPUs, beside those that the process
- *            bound itself to, which belong to its own threads
+ *            bound itself to, which belong to its own threads; a rail's own thread on those of the
+ *            rail's nodes
  * What cannot be is left out and said (`unmet`); nothing here is an error. */
 #include "locality.h"
 
-#include "error.h"
 #include "util.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 
-/* ---- Wishes ---------------------------------------------------------------------------------- */
-
-static int fail_bind(const char *text)
-{
-    return haul_fail(HAUL_CONFIG,
-                     "HAUL_BIND cannot be \"%.100s\": it takes auto, none, numa:NODES, cores:CPUS "
-                     "(lists such as 0-3,8) or pci:ADDRESS (such as 0000:41:00.0)",
-                     text);
-}
-
-/* "41:00.0", "0000:41:00.0", and both without the function; in the topology's spelling. */
-static bool parse_pci(const char *text, char pci[static HAUL_PCI_MAX])
-{
-    unsigned parts[4]; /* domain, bus, device, function */
-    bool has_domain = strchr(text, ':') != strrchr(text, ':');
-    bool has_function = strchr(text, '.') != NULL;
-    parts[0] = 0;
-    for (size_t i = has_domain ? 0 : 1; i < (has_function ? 4u : 3u); i++) {
-        static const struct {
-            size_t digits;
-            unsigned most;
-            const char *end;
-        } forms[] = {{4, 0xffff, ":"}, {2, 0xff, ":"}, {2, 0x1f, "."}, {1, 7, ""}};
-        size_t digits = strspn(text, "0123456789abcdefABCDEF");
-        bool is_last = i == (has_function ? 3u : 2u);
-        if (digits == 0 || digits > forms[i].digits ||
-            text[digits] != (is_last ? '\0' : *forms[i].end))
-            return false;
-        parts[i] = (unsigned)strtoul(text, NULL, 16);
-        if (parts[i] > forms[i].most)
-            return false;
-        text += digits + !is_last;
-    }
-    int length = snprintf(pci, HAUL_PCI_MAX, "%04x:%02x:%02x", parts[0], parts[1], parts[2]);
-    if (has_function)
-        snprintf(pci + length, HAUL_PCI_MAX - (size_t)length, ".%x", parts[3]);
-    return true;
-}
-
-static int parse_bind(const char *text, struct haul_wish *wish)
-{
-    static const struct {
-        const char *prefix;
-        enum haul_bind bind;
-    } kinds[] = {{"numa:", HAUL_BIND_NUMA}, {"cores:", HAUL_BIND_CORES}, {"pci:", HAUL_BIND_PCI}};
-    if (!strcmp(text, "auto") || !strcmp(text, "none")) {
-        wish->bind = *text == 'a' ? HAUL_BIND_AUTO : HAUL_BIND_NONE;
-        return 0;
-    }
-    for (size_t i = 0; i < HAUL_COUNT_OF(kinds); i++) {
-        size_t length = strlen(kinds[i].prefix);
-        if (strncmp(text, kinds[i].prefix, length) != 0)
-            continue;
-        wish->bind = kinds[i].bind;
-        bool parsed = wish->bind == HAUL_BIND_PCI ? parse_pci(text + length, wish->pci)
-                                                  : haul_set_parse(text + length, &wish->numbers);
-        return parsed ? 0 : fail_bind(text);
-    }
-    return fail_bind(text);
-}
-
-static int parse_nics(const char *text, struct haul_wish *wish)
-{
-    while (*text) {
-        size_t length = strcspn(text, ",");
-        if (length == 0 || length >= HAUL_DEVICE_NAME_MAX)
-            return haul_fail(HAUL_CONFIG,
-                             "HAUL_NIC cannot be \"%.100s\": it takes names of interfaces or "
-                             "devices, separated by commas (mlx5_0,mlx5_1)",
-                             text);
-        if (wish->nic_count == HAUL_WISHED_NICS_MAX)
-            return haul_fail(HAUL_CONFIG, "HAUL_NIC names more than %d NICs", HAUL_WISHED_NICS_MAX);
-        memcpy(wish->nics[wish->nic_count], text, length);
-        wish->nics[wish->nic_count++][length] = '\0';
-        text += length;
-        if (*text == ',' && !*++text)
-            return haul_fail(HAUL_CONFIG, "HAUL_NIC ends in a comma");
-    }
-    return 0;
-}
-
-static int parse_rails(const char *text, struct haul_wish *wish)
-{
-    char *end;
-    if (!strcmp(text, "auto"))
-        return 0;
-    unsigned long rails = strtoul(text, &end, 10);
-    if (*text < '0' || *text > '9' || *end || rails < 1 || rails > HAUL_RAILS_MAX)
-        return haul_fail(HAUL_CONFIG, "HAUL_RAILS cannot be \"%.100s\": it takes auto or 1 to %d",
-                         text, HAUL_RAILS_MAX);
-    wish->rails = (unsigned)rails;
-    return 0;
-}
-
-int haul_wish_parse(const char *bind, const char *nics, const char *rails, struct haul_wish *wish)
-{
-    *wish = (struct haul_wish){.bind = HAUL_BIND_AUTO};
-    int err = parse_bind(bind, wish);
-    if (!err)
-        err = parse_nics(nics, wish);
-    return err ? err : parse_rails(rails, wish);
-}
-
 /* ---- The choice ------------------------------------------------------------------------------ */
+
+enum option_state { OPTION_OPEN, OPTION_LEFT_OUT, OPTION_TAKEN };
 
 struct option {
     size_t index; /* of the NIC */
     const struct haul_nic *nic;
     const struct haul_device *device; /* NULL: not in the topology */
-    bool left_out;
+    enum option_state state;
 };
 
 struct choice {
@@ -136,17 +35,33 @@ struct choice {
     const struct haul_wish *wish;
     struct option *options;
     size_t count;
+    size_t most;          /* rails */
     struct haul_set home; /* nodes */
     bool is_bound;        /* the process, to a part of the CPUs */
+    bool misses_pci;      /* what is taken is not at the PCI address that the user binds to */
     struct haul_locality *locality;
 };
 
-#define WHY(choice, ...) \
-    haul_append_text((choice)->locality->why, sizeof(choice)->locality->why, __VA_ARGS__)
-#define UNMET(choice, ...)                                                             \
-    haul_append_text((choice)->locality->unmet, sizeof(choice)->locality->unmet, "%s", \
-                     *(choice)->locality->unmet ? "; " : ""),                          \
-        haul_append_text((choice)->locality->unmet, sizeof(choice)->locality->unmet, __VA_ARGS__)
+static void because(struct choice *choice, const char *reason)
+{
+    haul_append_text(choice->locality->why, sizeof choice->locality->why, "%s", reason);
+}
+
+void haul_locality_unmet(struct haul_locality *locality, const char *format, ...)
+{
+    char text[sizeof locality->unmet];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(text, sizeof text, format, arguments);
+    va_end(arguments);
+    haul_append_text(locality->unmet, sizeof locality->unmet, "%s%s", *locality->unmet ? "; " : "",
+                     text);
+}
+
+static bool is_open(const struct option *option)
+{
+    return option->state == OPTION_OPEN;
+}
 
 static struct haul_set nodes_of(const struct option *option)
 {
@@ -204,7 +119,7 @@ static uint64_t best_mbits(const struct choice *choice)
 {
     uint64_t best = 0;
     for (size_t i = 0; i < choice->count; i++)
-        if (!choice->options[i].left_out && choice->options[i].device)
+        if (is_open(&choice->options[i]) && choice->options[i].device)
             best = HAUL_MAX(best, choice->options[i].device->mbits);
     return best;
 }
@@ -214,9 +129,10 @@ static void leave_out(struct choice *choice, bool (*has_fault)(const struct opti
 {
     bool some = false;
     for (size_t i = 0; i < choice->count; i++)
-        some |= !choice->options[i].left_out && !has_fault(&choice->options[i]);
+        some |= is_open(&choice->options[i]) && !has_fault(&choice->options[i]);
     for (size_t i = 0; some && i < choice->count; i++)
-        choice->options[i].left_out |= has_fault(&choice->options[i]);
+        if (has_fault(&choice->options[i]))
+            choice->options[i].state = OPTION_LEFT_OUT;
 }
 
 static void leave_out_slow(struct choice *choice)
@@ -225,7 +141,7 @@ static void leave_out_slow(struct choice *choice)
     for (size_t i = 0; i < choice->count; i++) {
         const struct haul_device *device = choice->options[i].device;
         if (device && device->mbits > 0 && device->mbits < best / 2)
-            choice->options[i].left_out = true;
+            choice->options[i].state = OPTION_LEFT_OUT;
     }
 }
 
@@ -236,11 +152,13 @@ static void keep_pci(struct choice *choice)
     for (size_t i = 0; i < choice->count; i++)
         some |= !is_elsewhere(choice, &choice->options[i]);
     if (!some) {
-        UNMET(choice, "no NIC is at PCI address %s", choice->wish->pci);
+        haul_locality_unmet(choice->locality, "no NIC is at PCI address %s", choice->wish->pci);
+        choice->misses_pci = true;
         return;
     }
     for (size_t i = 0; i < choice->count; i++)
-        choice->options[i].left_out |= is_elsewhere(choice, &choice->options[i]);
+        if (is_elsewhere(choice, &choice->options[i]))
+            choice->options[i].state = OPTION_LEFT_OUT;
 }
 
 /* ---- Groups ---------------------------------------------------------------------------------- */
@@ -270,7 +188,7 @@ static uint64_t speed_of_group(const struct choice *choice, const struct haul_se
     uint64_t speed = 0;
     for (size_t i = 0; i < choice->count; i++) {
         const struct haul_set own = nodes_of(&choice->options[i]);
-        if (!choice->options[i].left_out && haul_set_is_equal(&own, nodes))
+        if (is_open(&choice->options[i]) && haul_set_is_equal(&own, nodes))
             speed += HAUL_MAX(choice->options[i].device ? choice->options[i].device->mbits : 0,
                               UINT64_C(1));
     }
@@ -307,7 +225,7 @@ static struct option *best_option(struct choice *choice)
     struct rank best_rank = {.speed = 0};
     for (size_t i = 0; i < choice->count; i++) {
         struct option *option = &choice->options[i];
-        if (option->left_out)
+        if (!is_open(option))
             continue;
         struct rank rank = rank_of(choice, option);
         if (!best || is_better(&rank, &best_rank)) {
@@ -323,42 +241,66 @@ static struct option *best_option(struct choice *choice)
 static void take_rail(struct choice *choice, struct option *option)
 {
     struct haul_locality *locality = choice->locality;
-    locality->rails[locality->rail_count++] = option->index;
-    option->left_out = true;
+    locality->rails[locality->rail_count++] =
+        (struct haul_rail){.nic = option->index, .nodes = nodes_of(option)};
+    option->state = OPTION_TAKEN;
+}
+
+static struct option *option_named(const struct choice *choice, const char *name)
+{
+    for (size_t i = 0; i < choice->count; i++)
+        if (!strcmp(choice->options[i].nic->name, name))
+            return &choice->options[i];
+    return NULL;
 }
 
 static void take_named(struct choice *choice)
 {
     for (size_t i = 0; i < choice->wish->nic_count; i++) {
-        struct option *named = NULL;
-        for (size_t j = 0; j < choice->count && !named; j++)
-            if (!strcmp(choice->options[j].nic->name, choice->wish->nics[i]))
-                named = &choice->options[j];
-        if (!named)
-            UNMET(choice, "%s is no NIC that can be used here", choice->wish->nics[i]);
-        else if (choice->locality->rail_count < HAUL_RAILS_MAX && !named->left_out &&
-                 (choice->wish->rails == 0 || choice->locality->rail_count < choice->wish->rails)) {
-            if (choice->wish->bind == HAUL_BIND_PCI && is_elsewhere(choice, named))
-                UNMET(choice, "%s is not at PCI address %s", named->nic->name, choice->wish->pci);
-            take_rail(choice, named);
+        struct option *named = option_named(choice, choice->wish->nics[i]);
+        if (!named) {
+            haul_locality_unmet(choice->locality, "%s is no NIC that can be used here",
+                                choice->wish->nics[i]);
+            continue;
         }
+        if (!is_open(named) || choice->locality->rail_count == choice->most)
+            continue;
+        if (choice->wish->bind == HAUL_BIND_PCI && is_elsewhere(choice, named)) {
+            haul_locality_unmet(choice->locality, "%s is not at PCI address %s", named->nic->name,
+                                choice->wish->pci);
+            choice->misses_pci = true;
+        }
+        take_rail(choice, named);
+    }
+}
+
+/* Whether more NICs like this one are not worth it unless the user says so: nothing tells that they
+ * are as near, or they may go over the same hardware. */
+static bool is_for_itself(const struct option *option)
+{
+    const struct haul_set nodes = nodes_of(option);
+    return haul_set_is_empty(&nodes) || is_virtual(option);
+}
+
+static void take_group(struct choice *choice, const struct haul_set *group, size_t most)
+{
+    for (size_t i = 0; i < choice->count && choice->locality->rail_count < most; i++) {
+        const struct haul_set nodes = nodes_of(&choice->options[i]);
+        if (is_open(&choice->options[i]) && haul_set_is_equal(&nodes, group))
+            take_rail(choice, &choice->options[i]);
     }
 }
 
 /* The NICs of the best group in their order, and while more are wished those of the next. */
 static void take_near(struct choice *choice)
 {
-    unsigned most = choice->wish->rails ? choice->wish->rails : HAUL_RAILS_MAX;
+    bool automatic = choice->wish->rails == 0;
     struct option *best = best_option(choice);
+    size_t most = automatic && best && is_for_itself(best) ? 1 : choice->most;
     while (best && choice->locality->rail_count < most) {
         const struct haul_set group = nodes_of(best);
-        for (size_t i = 0; i < choice->count && choice->locality->rail_count < most; i++) {
-            struct option *option = &choice->options[i];
-            const struct haul_set nodes = nodes_of(option);
-            if (!option->left_out && haul_set_is_equal(&nodes, &group))
-                take_rail(choice, option);
-        }
-        best = choice->wish->rails ? best_option(choice) : NULL;
+        take_group(choice, &group, most);
+        best = automatic ? NULL : best_option(choice);
     }
 }
 
@@ -375,8 +317,8 @@ static void choose_rails(struct choice *choice)
         take_near(choice);
     }
     if (choice->wish->rails > 1 && choice->locality->rail_count < choice->wish->rails)
-        UNMET(choice, "%u rails are wished, and there are %zu", choice->wish->rails,
-              choice->locality->rail_count);
+        haul_locality_unmet(choice->locality, "%u rails are wished, and %zu can be had",
+                            choice->wish->rails, choice->locality->rail_count);
 }
 
 /* ---- Memory and threads ---------------------------------------------------------------------- */
@@ -394,11 +336,7 @@ static struct haul_set nodes_of_rails(const struct choice *choice)
 {
     struct haul_set nodes = {{0}};
     for (size_t i = 0; i < choice->locality->rail_count; i++)
-        for (size_t j = 0; j < choice->count; j++)
-            if (choice->options[j].index == choice->locality->rails[i]) {
-                const struct haul_set own = nodes_of(&choice->options[j]);
-                nodes = haul_set_either(&nodes, &own);
-            }
+        nodes = haul_set_either(&nodes, &choice->locality->rails[i].nodes);
     return nodes;
 }
 
@@ -440,13 +378,14 @@ static void place_on_numbers(struct choice *choice)
     const struct haul_set missing = haul_set_without(wished, there);
     char text[HAUL_SET_TEXT_MAX];
     if (!haul_set_is_empty(&missing))
-        UNMET(choice, "%s %s are not there or not allowed", cores ? "CPUs" : "NUMA nodes",
-              haul_set_format(&missing, text, sizeof text));
+        haul_locality_unmet(choice->locality, "%s %s are not there or not allowed",
+                            cores ? "CPUs" : "NUMA nodes",
+                            haul_set_format(&missing, text, sizeof text));
     if (haul_set_is_empty(&allowed)) {
-        WHY(choice, "what HAUL_BIND says cannot be");
+        because(choice, "what HAUL_BIND says cannot be");
         return;
     }
-    WHY(choice, "HAUL_BIND says so");
+    because(choice, "HAUL_BIND says so");
     if (!cores) {
         choice->locality->nodes = allowed;
         choice->locality->cpus = cpus_for_threads(choice, &allowed);
@@ -462,44 +401,63 @@ static void place_by_rails(struct choice *choice)
 {
     const struct haul_set nodes = nodes_of_rails(choice);
     bool wished = choice->wish->bind == HAUL_BIND_PCI;
-    if (wished && *choice->locality->unmet) {
-        WHY(choice, "what HAUL_BIND says cannot be");
+    if (choice->misses_pci) {
+        because(choice, "what HAUL_BIND says cannot be");
     } else if (haul_set_count(&choice->topology->mems) == 1 && !wished) {
-        WHY(choice, "there is one NUMA node that may be used");
+        because(choice, "there is one NUMA node that may be used");
     } else if (choice->locality->rail_count == 0) {
-        WHY(choice, "no NIC says where");
+        because(choice, "no NIC says where");
     } else if (haul_set_is_empty(&nodes)) {
-        WHY(choice, "nothing tells where the NIC is");
+        because(choice, "nothing tells where the NIC is");
     } else {
         place_on(choice, &nodes);
-        WHY(choice, "%s", wished ? "HAUL_BIND says so" : "that is where the NIC is");
+        because(choice, wished ? "HAUL_BIND says so" : "that is where the NIC is");
         if (haul_set_is_empty(&choice->locality->nodes))
-            WHY(choice, "; its memory is not allowed");
+            because(choice, "; its memory is not allowed");
         if (haul_set_is_empty(&choice->locality->cpus))
-            WHY(choice, "; its CPUs are not allowed");
+            because(choice, "; its CPUs are not allowed");
     }
+}
+
+/* The CPUs of all threads that are near the rail, by the same rule; all of them if none is. */
+static struct haul_set cpus_of_rail(const struct choice *choice, const struct haul_rail *rail)
+{
+    const struct haul_set *all = &choice->locality->cpus;
+    struct haul_set nodes = without_special(choice, &rail->nodes);
+    if (choice->wish->bind == HAUL_BIND_NUMA)
+        nodes = haul_set_both(&nodes, &choice->wish->numbers);
+    struct haul_set cpus = choice->wish->bind == HAUL_BIND_CORES
+                               ? cpus_of_nodes(choice->topology, &nodes)
+                               : cpus_for_threads(choice, &nodes);
+    if (choice->wish->bind == HAUL_BIND_CORES)
+        cpus = haul_set_both(&cpus, all);
+    return haul_set_is_empty(&cpus) ? *all : cpus;
 }
 
 static void place(struct choice *choice)
 {
     if (choice->wish->bind != HAUL_BIND_NONE && *choice->topology->unknown) {
-        WHY(choice, "%s", choice->topology->unknown);
+        because(choice, choice->topology->unknown);
         if (choice->wish->bind != HAUL_BIND_AUTO)
-            UNMET(choice, "HAUL_BIND: %s", choice->topology->unknown);
+            haul_locality_unmet(choice->locality, "HAUL_BIND: %s", choice->topology->unknown);
         return;
     }
     switch (choice->wish->bind) {
     case HAUL_BIND_NONE:
-        WHY(choice, "HAUL_BIND=none");
-        return;
+        because(choice, "HAUL_BIND=none");
+        break;
     case HAUL_BIND_NUMA:
     case HAUL_BIND_CORES:
         place_on_numbers(choice);
-        return;
+        break;
     case HAUL_BIND_AUTO:
     case HAUL_BIND_PCI:
         place_by_rails(choice);
     }
+    if (haul_set_is_empty(&choice->locality->cpus))
+        return;
+    for (size_t i = 0; i < choice->locality->rail_count; i++)
+        choice->locality->rails[i].cpus = cpus_of_rail(choice, &choice->locality->rails[i]);
 }
 
 /* ---- All of it ------------------------------------------------------------------------------- */
@@ -547,14 +505,15 @@ static void list_options(struct choice *choice, const struct haul_nic *nics, siz
 }
 
 void haul_locality_choose(const struct haul_topology *topology, const struct haul_wish *wish,
-                          const struct haul_nic *nics, size_t nic_count,
+                          const struct haul_nic *nics, size_t nic_count, size_t most,
                           struct haul_locality *locality)
 {
     struct choice choice = {.topology = topology, .wish = wish, .locality = locality};
+    choice.most = HAUL_MIN(most, (size_t)(wish->rails ? wish->rails : HAUL_RAILS_MAX));
     *locality = (struct haul_locality){.rail_count = 0};
     choice.options = calloc(HAUL_MAX(nic_count, (size_t)1), sizeof *choice.options);
     if (!choice.options) {
-        UNMET(&choice, "no memory to choose with");
+        haul_locality_unmet(locality, "no memory to choose with");
         return;
     }
     list_options(&choice, nics, nic_count);

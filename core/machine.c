@@ -110,9 +110,9 @@ static int choose(struct loaded *loaded, const struct haul_wish *wish)
     if (!nics)
         return haul_fail(HAUL_NO_MEMORY, "no memory to describe the machine");
     count = haul_locality_nics(topology, wish, nics, count);
-    haul_locality_choose(topology, wish, nics, count, &place);
+    haul_locality_choose(topology, wish, nics, count, HAUL_RAILS_MAX, &place);
     for (size_t i = 0; i < place.rail_count; i++)
-        loaded->rails[i] = keep(loaded, nics[place.rails[i]].name);
+        loaded->rails[i] = keep(loaded, nics[place.rails[i].nic].name);
     loaded->machine.place.nic_count = place.rail_count;
     describe_place(loaded, &place);
     free(nics);
@@ -123,7 +123,7 @@ static int load(const char *file, const struct haul_options *options, struct loa
 {
     struct haul_wish wish;
     int err = haul_wish_parse(haul_options_get(options, "bind"), haul_options_get(options, "nic"),
-                              "1", &wish);
+                              haul_options_get(options, "rails"), &wish);
     if (!err)
         err = haul_topology_load(file, &loaded->topology);
     if (!err)

@@ -283,7 +283,13 @@ void haul_memory_unmap(struct haul_mapping *mapping)
     *mapping = (struct haul_mapping){.file = -1};
 }
 
-/* A negative node is an errno: the page is not there. */
+/* Which nodes pages are on. A negative node is an errno: the page is not there. */
+static bool ask_nodes(const char *const *addresses, size_t count, int *where)
+{
+    /* Without nodes to move pages to, it tells where they are. */
+    return syscall(SYS_move_pages, 0, count, addresses, NULL, where, 0) == 0;
+}
+
 static void count_nodes(const int *where, size_t count, const struct haul_set *nodes,
                         struct haul_page_count *sum)
 {
@@ -307,12 +313,18 @@ bool haul_memory_count_pages(const void *base, size_t bytes, const struct haul_s
         size_t some = HAUL_MIN(all - first, (size_t)AT_ONCE);
         for (size_t i = 0; i < some; i++)
             addresses[i] = (const char *)base + (first + i) * pages / all * page;
-        /* Without nodes to move pages to, it tells where they are. */
-        if (syscall(SYS_move_pages, 0, some, addresses, NULL, where, 0)) {
+        if (!ask_nodes(addresses, some, where)) {
             *count = (struct haul_page_count){0};
             return false;
         }
         count_nodes(where, some, nodes, count);
     }
     return true;
+}
+
+int haul_memory_node(const void *byte)
+{
+    const char *address = byte;
+    int where;
+    return ask_nodes(&address, 1, &where) ? HAUL_MAX(where, -1) : -1;
 }

@@ -48,4 +48,8 @@ struct haul_page_count {
 bool haul_memory_count_pages(const void *base, size_t bytes, const struct haul_set *nodes,
                              size_t samples, struct haul_page_count *count);
 
+/* The NUMA node of the page that a byte lies in. -1: the kernel does not tell, or there is no page.
+ */
+int haul_memory_node(const void *byte);
+
 #endif

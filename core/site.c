@@ -33,24 +33,41 @@ int haul_site_look(struct haul_site *site)
 
 /* ---- Carrying it out ------------------------------------------------------------------------- */
 
-static void bind_threads(struct haul_engine *engine)
+/* The CPUs near the rails that the engine's own thread drives: with several threads (see
+ * progress_threads) those of every so many-th rail. */
+static struct haul_set cpus_of_thread(const struct haul_engine *engine)
+{
+    const struct haul_locality *place = &engine->site.chosen.place;
+    struct haul_set cpus = {{0}};
+    if (engine->config.progress_threads == 1 || place->rail_count == 0)
+        return place->cpus;
+    for (size_t i = 0; i < place->rail_count; i += engine->config.progress_threads)
+        cpus = haul_set_either(&cpus, &place->rails[i].cpus);
+    return cpus;
+}
+
+static void bind_thread(struct haul_engine *engine)
 {
     struct haul_site *site = &engine->site;
-    if (haul_set_is_empty(&site->place.cpus) ||
-        !haul_topology_bind_thread(site->topology, engine->drive.thread, &site->place.cpus))
+    struct haul_locality *place = &site->chosen.place;
+    const struct haul_set cpus = cpus_of_thread(engine);
+    if (haul_set_is_empty(&cpus) ||
+        !haul_topology_bind_thread(site->topology, engine->drive.thread, &cpus))
         return;
-    haul_copy_text(site->place.unmet, sizeof site->place.unmet, haul_error_detail());
-    site->place.cpus = (struct haul_set){{0}};
+    haul_locality_unmet(place, "%s", haul_error_detail());
+    place->cpus = (struct haul_set){{0}};
 }
 
 static void say(const struct haul_site *site)
 {
-    char nodes[HAUL_SET_TEXT_MAX], cpus[HAUL_SET_TEXT_MAX];
-    const struct haul_locality *place = &site->place;
+    char nodes[HAUL_SET_TEXT_MAX], cpus[HAUL_SET_TEXT_MAX], nics[256] = "";
+    const struct haul_locality *place = &site->chosen.place;
+    for (size_t i = 0; i < place->rail_count; i++)
+        haul_append_text(nics, sizeof nics, "%s%s", i ? "," : "", site->chosen.nics[i]);
     if (*place->unmet)
         haul_log(HAUL_LOG_WARNING, "placement: not possible: %s", place->unmet);
     haul_log(HAUL_LOG_INFO, "placement: NIC %s, memory on nodes %s, threads on CPUs %s: %s",
-             place->rail_count ? site->nics[0] : "any",
+             *nics ? nics : "any",
              haul_set_is_empty(&place->nodes) ? "any"
                                               : haul_set_format(&place->nodes, nodes, sizeof nodes),
              haul_set_is_empty(&place->cpus) ? "any"
@@ -58,24 +75,21 @@ static void say(const struct haul_site *site)
              place->why);
 }
 
-static void settle(struct haul_engine *engine, const struct haul_locality *place,
-                   const struct haul_nic *nics)
+static void settle(struct haul_engine *engine, const struct haul_choice *choice)
 {
     struct haul_site *site = &engine->site;
     site->settled = true;
-    site->place = *place;
-    for (size_t i = 0; i < place->rail_count; i++)
-        haul_copy_text(site->nics[i], sizeof site->nics[i], nics[place->rails[i]].name);
+    site->chosen = *choice;
     site->memory.topology = site->topology;
-    site->memory.nodes = place->nodes;
-    bind_threads(engine);
+    site->memory.nodes = choice->place.nodes;
+    bind_thread(engine);
     say(site);
 }
 
 static void settle_nowhere(struct haul_site *site, const char *why)
 {
     site->settled = true;
-    haul_copy_text(site->place.why, sizeof site->place.why, why);
+    haul_copy_text(site->chosen.place.why, sizeof site->chosen.place.why, why);
     say(site);
 }
 
@@ -104,50 +118,41 @@ void haul_site_check(struct haul_engine *engine, const struct haul_slab *slab)
 
 /* ---- Choosing -------------------------------------------------------------------------------- */
 
-static int fail_nic(const struct haul_wish *wish, const struct haul_nic *nics, size_t count)
+int haul_site_choose(struct haul_site *site, const struct haul_nic *nics, size_t count, size_t most,
+                     struct haul_choice *choice)
 {
-    char names[256] = "";
-    for (size_t i = 0; i < count; i++)
-        haul_append_text(names, sizeof names, "%s%s", i ? ", " : "", nics[i].name);
-    return haul_fail(HAUL_PROVIDER, "HAUL_NIC: %s is no NIC that can be used; there are: %s",
-                     wish->nics[0], count ? names : "none");
+    int err = haul_site_look(site);
+    if (err)
+        return err;
+    haul_locality_choose(site->topology, &site->wish, nics, count, most, &choice->place);
+    for (size_t i = 0; i < choice->place.rail_count; i++)
+        haul_copy_text(choice->nics[i], sizeof choice->nics[i],
+                       nics[choice->place.rails[i].nic].name);
+    return 0;
 }
 
-size_t haul_site_choose(struct haul_engine *engine, const struct haul_candidate *candidates,
-                        size_t count, size_t *chosen, size_t max)
+void haul_site_forget(struct haul_site *site)
+{
+    free(site->proposed);
+    site->proposed = NULL;
+}
+
+void haul_site_provider_opened(struct haul_engine *engine, bool opened)
 {
     struct haul_site *site = &engine->site;
-    struct haul_locality place;
-    struct haul_nic *nics = calloc(HAUL_MAX(count, (size_t)1), sizeof *nics);
-    int err = nics ? haul_site_look(site) : haul_fail(HAUL_NO_MEMORY, "no memory to choose a NIC");
-    for (size_t i = 0; i < count && !err; i++) {
-        haul_copy_text(nics[i].name, sizeof nics[i].name, candidates[i].name);
-        haul_copy_text(nics[i].pci, sizeof nics[i].pci, candidates[i].pci);
-    }
-    size_t taken = 0;
-    if (!err) {
-        haul_locality_choose(site->topology, &site->wish, nics, count, &place);
-        for (; taken < place.rail_count && taken < max; taken++)
-            chosen[taken] = place.rails[taken];
-        if (taken == 0)
-            (void)fail_nic(&site->wish, nics, count);
-        else if (!site->settled)
-            settle(engine, &place, nics);
-    }
-    free(nics);
-    return taken;
+    if (site->proposed && opened && !site->settled)
+        settle(engine, site->proposed);
+    haul_site_forget(site);
 }
 
 /* By a list of NICs that nobody has to open. */
 static int settle_by(struct haul_engine *engine, const struct haul_nic *nics, size_t count)
 {
-    struct haul_locality place;
-    int err = haul_site_look(&engine->site);
-    if (err)
-        return err;
-    haul_locality_choose(engine->site.topology, &engine->site.wish, nics, count, &place);
-    settle(engine, &place, nics);
-    return 0;
+    struct haul_choice choice;
+    int err = haul_site_choose(&engine->site, nics, count, HAUL_RAILS_MAX, &choice);
+    if (!err)
+        settle(engine, &choice);
+    return err;
 }
 
 /* The user names a place, or NICs: any device of this machine may be meant. */
@@ -232,7 +237,8 @@ int haul_site_open(struct haul_engine *engine)
 {
     const struct haul_config *config = &engine->config;
     int err = parse_hugepages(config->hugepages, &engine->site.memory.hugepages);
-    return err ? err : haul_wish_parse(config->bind, config->nic, "1", &engine->site.wish);
+    return err ? err
+               : haul_wish_parse(config->bind, config->nic, config->rails, &engine->site.wish);
 }
 
 int haul_site_opened(struct haul_engine *engine)

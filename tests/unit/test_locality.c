@@ -654,11 +654,11 @@ static void choose(const struct row *row, struct haul_topology *topology,
                         text_or(row->rails, "auto"), &wish))
         fail_msg("%s", haul_error_detail());
     size_t count = list_nics(row, topology, &wish, nics);
-    haul_locality_choose(topology, &wish, nics, count, chosen);
+    haul_locality_choose(topology, &wish, nics, count, HAUL_RAILS_MAX, chosen);
     used[0] = '\0';
     for (size_t i = 0; i < chosen->rail_count; i++) {
-        assert_true(chosen->rails[i] < count);
-        haul_append_text(used, TEXT_MAX, "%s%s", i ? "," : "", nics[chosen->rails[i]].name);
+        assert_true(chosen->rails[i].nic < count);
+        haul_append_text(used, TEXT_MAX, "%s%s", i ? "," : "", nics[chosen->rails[i].nic].name);
     }
 }
 
