@@ -122,7 +122,10 @@ static int choose(struct loaded *loaded, const struct haul_wish *wish)
 static int load(const char *file, const struct haul_options *options, struct loaded *loaded)
 {
     struct haul_wish wish;
-    int err = haul_wish_parse(haul_options_get(options, "bind"), haul_options_get(options, "nic"),
+    enum haul_hugepages hugepages;
+    int err = haul_hugepages_parse(haul_options_get(options, "hugepages"), &hugepages);
+    if (!err)
+        err = haul_wish_parse(haul_options_get(options, "bind"), haul_options_get(options, "nic"),
                               haul_options_get(options, "rails"), &wish);
     if (!err)
         err = haul_topology_load(file, &loaded->topology);
