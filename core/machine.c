@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * The machine and the place, for users: haul/machine.h out of the topology. */
 #include "engine.h"
+#include "nics.h"
 
 #include <haul/machine.h>
 #include <stdlib.h>
@@ -109,7 +110,7 @@ static int choose(struct loaded *loaded, const struct haul_wish *wish)
     struct haul_nic *nics = calloc(count + 1, sizeof *nics);
     if (!nics)
         return haul_fail(HAUL_NO_MEMORY, "no memory to describe the machine");
-    count = haul_locality_nics(topology, wish, nics, count);
+    count = haul_nics_list(topology, wish, nics, count);
     haul_locality_choose(topology, wish, nics, count, HAUL_RAILS_MAX, &place);
     for (size_t i = 0; i < place.rail_count; i++)
         loaded->rails[i] = keep(loaded, nics[place.rails[i].nic].name);

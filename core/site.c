@@ -8,6 +8,7 @@
 #include "address.h"
 #include "engine.h"
 #include "interface.h"
+#include "nics.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -185,7 +186,7 @@ static int settle_by_wish(struct haul_engine *engine)
     struct haul_nic *nics = calloc(HAUL_MAX(count, (size_t)1), sizeof *nics);
     if (!nics)
         return haul_fail(HAUL_NO_MEMORY, "no memory to choose a NIC");
-    count = haul_locality_nics(site->topology, &site->wish, nics, count);
+    count = haul_nics_list(site->topology, &site->wish, nics, count);
     err = settle_by(engine, nics, count);
     free(nics);
     return err;

@@ -4,6 +4,7 @@
 #include "locality.h"
 
 #include "error.h"
+#include "nics.h"
 #include "util.h"
 
 #include <setjmp.h>
@@ -22,7 +23,7 @@ enum { TEXT_MAX = 512, NICS_MAX = 64 };
 struct row {
     const char *model;
     const char *own;                /* CPUs that the process is bound to; NULL: it is not */
-    const char *nics;               /* candidates; NULL: those of haul_locality_nics() */
+    const char *nics;               /* candidates; NULL: those of haul_nics_list() */
     const char *without;            /* names of devices that have no hardware; new ones are added */
     const char *bind, *nic, *rails; /* the wish; NULL: nothing is wished */
     const char *used, *nodes, *cpus; /* what is chosen; NULL: nothing */
@@ -766,7 +767,7 @@ static size_t list_nics(const struct row *row, const struct haul_topology *topol
     size_t count = 0;
     const char *list = row->nics;
     if (!list)
-        return haul_locality_nics(topology, wish, nics, NICS_MAX);
+        return haul_nics_list(topology, wish, nics, NICS_MAX);
     for (; next_name(&list, nics[count].name); count++)
         nics[count].pci[0] = '\0';
     return count;
