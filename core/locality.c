@@ -152,7 +152,9 @@ static void place_by_rails(struct choice *choice)
         because(choice, "nothing tells where the NIC is");
     } else {
         place_on(choice, &nodes);
-        because(choice, wished ? "HAUL_BIND says so" : "that is where the NIC is");
+        because(choice, wished                             ? "HAUL_BIND says so"
+                        : choice->locality->rail_count > 1 ? "that is where the NICs are"
+                                                           : "that is where the NIC is");
         if (haul_set_is_empty(&choice->locality->nodes))
             because(choice, "; its memory is not allowed");
         if (haul_set_is_empty(&choice->locality->cpus))
