@@ -107,6 +107,8 @@ static void test_rails_near_memory(void **state)
         haul_set_add(nodes, HAUL_SET_MAX - 1);
     }
     assert_int_equal(haul_rails_near(engine, &chosen), 7);
+    haul_site_provider_opened(engine, true);
+    assert_int_equal(haul_rails_near(engine, &chosen), 7);
     haul_close(context);
 }
 
@@ -132,6 +134,7 @@ static void test_threads(void **state)
         assert_true(sigismember(&blocked, SIGINT));
         assert_true(sigismember(&blocked, SIGTERM));
     }
+    haul_site_provider_opened(context->engine, true);
     haul_close(context);
 }
 
