@@ -103,9 +103,24 @@ static const struct field core_fields[] = {
      .offset = offsetof(struct haul_config, bind)},
     {.name = "nic",
      .default_value = "",
-     .help = "NIC that carries the data: a device or interface (\"mlx5_0\", \"eth0\"); empty: the "
-             "best one that is near.",
+     .help =
+         "NICs that carry the data: devices or interfaces (\"mlx5_0\", \"eth0,eth1\"); empty: the "
+         "best ones that are near.",
      .offset = offsetof(struct haul_config, nic)},
+    {.name = "rails",
+     .default_value = AUTO_TEXT,
+     .help = "NICs to use at once, where a provider can: auto (all that are as near as the best "
+             "one) or a number from 1 to 8, also of farther ones.",
+     .offset = offsetof(struct haul_config, rails)},
+    {.name = "progress_threads",
+     .default_value = "1",
+     .help = "Threads that drive NICs, where a provider can use several: each drives NICs of its "
+             "own, the "
+             "first is haul's own.",
+     .kind = &haul_count_kind,
+     .offset = offsetof(struct haul_config, progress_threads),
+     .least = 1,
+     .most = 8},
     {.name = "hugepages",
      .default_value = AUTO_TEXT,
      .help = "Pages of 2 MiB for the pool: auto (transparent ones), never, or require (to receive "

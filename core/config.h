@@ -9,18 +9,19 @@
 
 /* The parsed values of core's fields; see the table in config.c for their meaning. */
 struct haul_config {
-    char *provider;        /* "auto", "tcp", "zmq", "ofi:verbs", ... */
-    char *provider_path;   /* folders, separated by ':'; "" in set-uid programs */
-    uint64_t pool_max;     /* bytes; resolved: never 0 */
-    uint64_t message_max;  /* bytes of one message's arrays; resolved: <= pool_max */
-    uint64_t prepaid_max;  /* bytes that a peer may send unasked, at most */
-    uint64_t credits;      /* messages that a peer may have unreleased with us */
-    uint64_t spin_us;      /* longest spin before a sleep; 0: never */
-    uint64_t heartbeat_ns; /* silence after which a peer is asked, and as long again until it is
-                              given up; 0: never */
-    char *bind, *nic;      /* see haul_wish_parse() */
-    char *hugepages;       /* "auto", "never" or "require" */
-    int log_level;         /* enum haul_log_level */
+    char *provider;           /* "auto", "tcp", "zmq", "ofi:verbs", ... */
+    char *provider_path;      /* folders, separated by ':'; "" in set-uid programs */
+    uint64_t pool_max;        /* bytes; resolved: never 0 */
+    uint64_t message_max;     /* bytes of one message's arrays; resolved: <= pool_max */
+    uint64_t prepaid_max;     /* bytes that a peer may send unasked, at most */
+    uint64_t credits;         /* messages that a peer may have unreleased with us */
+    uint64_t spin_us;         /* longest spin before a sleep; 0: never */
+    uint64_t heartbeat_ns;    /* silence after which a peer is asked, and as long again until it is
+                                 given up; 0: never */
+    char *bind, *nic, *rails; /* see haul_wish_parse() */
+    uint64_t progress_threads;
+    char *hugepages; /* "auto", "never" or "require" */
+    int log_level;   /* enum haul_log_level */
 };
 
 /* Values with their origins; core's fields first, then those that providers brought. */

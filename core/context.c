@@ -180,3 +180,19 @@ void haul_context_stats(struct haul_context *context, struct haul_stats *stats)
         haul_pool_used_bytes(engine->pool) + haul_pool_used_bytes(engine->offers);
     haul_engine_leave(engine);
 }
+
+size_t haul_context_rails(struct haul_context *context, struct haul_rail_stats *rails, size_t max)
+{
+    struct haul_engine *engine = context->engine;
+    size_t count = 0;
+    if (haul_context_enter(context))
+        return 0;
+    for (unsigned i = 0; i < engine->transport_count; i++) {
+        const struct haul_transport *transport = &engine->transports[i];
+        size_t left = max - HAUL_MIN(count, max);
+        if (transport->rma && transport->provider->rma->rails)
+            count += transport->provider->rma->rails(transport->rma, rails + (max - left), left);
+    }
+    haul_engine_leave(engine);
+    return count;
+}

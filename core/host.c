@@ -2,6 +2,7 @@
  * The table of functions that core offers to providers: each hands an event to the file it is for.
  */
 #include "engine.h"
+#include "rail.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -122,7 +123,10 @@ const struct haul_host haul_host = {
     .now_ns = host_now_ns,
     .wake = host_wake,
     .setting = host_setting,
-    .choose_nics = haul_site_choose,
+    .choose_nics = haul_rails_choose,
+    .near_nics = haul_rails_near,
+    .thread_start = haul_rails_thread_start,
+    .thread_join = haul_rails_thread_join,
     .watch = host_watch,
     .watch_change = haul_drive_watch_change,
     .unwatch = haul_drive_unwatch,

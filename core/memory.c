@@ -37,6 +37,22 @@
 
 enum { HUGE_2MB = 21 << 26 }; /* the kernel's MAP_HUGE_2MB: the size's logarithm */
 
+/* ---- Wishes ---------------------------------------------------------------------------------- */
+
+int haul_hugepages_parse(const char *text, enum haul_hugepages *hugepages)
+{
+    static const char *const names[] = {[HAUL_HUGEPAGES_AUTO] = "auto",
+                                        [HAUL_HUGEPAGES_NEVER] = "never",
+                                        [HAUL_HUGEPAGES_REQUIRE] = "require"};
+    for (size_t i = 0; i < HAUL_COUNT_OF(names); i++)
+        if (!strcmp(text, names[i])) {
+            *hugepages = (enum haul_hugepages)i;
+            return 0;
+        }
+    return haul_fail(HAUL_CONFIG,
+                     "HAUL_HUGEPAGES cannot be \"%.100s\": it takes auto, never or require", text);
+}
+
 /* ---- Where: NUMA nodes ----------------------------------------------------------------------- */
 
 static void log_unbound(void)
@@ -237,14 +253,15 @@ static int fail_reserved(size_t bytes, int error)
     size_t left = unused - HAUL_MIN(unused, promised);
     if (left < wanted)
         return haul_fail(HAUL_NO_MEMORY,
-                         "the pool needs %zu reserved huge pages of 2 MiB more, and %zu of them "
-                         "are missing: reserve more (vm.nr_hugepages), or set HAUL_HUGEPAGES=auto",
-                         wanted, wanted - left);
-    return haul_fail(HAUL_NO_MEMORY,
-                     "the pool cannot have %zu reserved huge pages of 2 MiB more, though %zu are "
-                     "free (%s): reserve more on its NUMA nodes, raise the cgroup's limit, use "
-                     "Linux 5.14 or newer, or set HAUL_HUGEPAGES=auto",
-                     wanted, left, strerror(error));
+                         "reserved huge pages of 2 MiB: the pool needs more of them (%zu) than are "
+                         "free (%zu): reserve more (vm.nr_hugepages), or set HAUL_HUGEPAGES=auto",
+                         wanted, left);
+    return haul_fail(
+        HAUL_NO_MEMORY,
+        "reserved huge pages of 2 MiB: the pool cannot have more of them (%zu), though "
+        "enough are free (%zu): %s; reserve more on its NUMA nodes, raise the cgroup's "
+        "limit, use Linux 5.14 or newer, or set HAUL_HUGEPAGES=auto",
+        wanted, left, strerror(error));
 }
 
 /* ---- Public to core -------------------------------------------------------------------------- */
@@ -283,7 +300,13 @@ void haul_memory_unmap(struct haul_mapping *mapping)
     *mapping = (struct haul_mapping){.file = -1};
 }
 
-/* A negative node is an errno: the page is not there. */
+/* Which nodes pages are on. A negative node is an errno: the page is not there. */
+static bool ask_nodes(const char *const *addresses, size_t count, int *where)
+{
+    /* Without nodes to move pages to, it tells where they are. */
+    return syscall(SYS_move_pages, 0, count, addresses, NULL, where, 0) == 0;
+}
+
 static void count_nodes(const int *where, size_t count, const struct haul_set *nodes,
                         struct haul_page_count *sum)
 {
@@ -307,12 +330,18 @@ bool haul_memory_count_pages(const void *base, size_t bytes, const struct haul_s
         size_t some = HAUL_MIN(all - first, (size_t)AT_ONCE);
         for (size_t i = 0; i < some; i++)
             addresses[i] = (const char *)base + (first + i) * pages / all * page;
-        /* Without nodes to move pages to, it tells where they are. */
-        if (syscall(SYS_move_pages, 0, some, addresses, NULL, where, 0)) {
+        if (!ask_nodes(addresses, some, where)) {
             *count = (struct haul_page_count){0};
             return false;
         }
         count_nodes(where, some, nodes, count);
     }
     return true;
+}
+
+int haul_memory_node(const void *byte)
+{
+    const char *address = byte;
+    int where;
+    return ask_nodes(&address, 1, &where) ? HAUL_MAX(where, -1) : -1;
 }

@@ -14,6 +14,9 @@ enum haul_hugepages {
     HAUL_HUGEPAGES_REQUIRE, /* of private memory those that the system has reserved, or it fails */
 };
 
+/* "auto", "never" or "require". Errors: HAUL_CONFIG. */
+int haul_hugepages_parse(const char *text, enum haul_hugepages *hugepages);
+
 struct haul_memory_wish {
     enum haul_hugepages hugepages;
     const struct haul_topology *topology; /* NULL: no node is chosen */
@@ -47,5 +50,9 @@ struct haul_page_count {
  * nothing was counted: the kernel does not tell, as in many containers. */
 bool haul_memory_count_pages(const void *base, size_t bytes, const struct haul_set *nodes,
                              size_t samples, struct haul_page_count *count);
+
+/* The NUMA node of the page that a byte lies in. -1: the kernel does not tell, or there is no page.
+ */
+int haul_memory_node(const void *byte);
 
 #endif

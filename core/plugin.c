@@ -379,6 +379,7 @@ static int open_transport(struct haul_engine *engine, const struct haul_provider
         err = provider->rma->open(engine, kind, &transport->rma);
     if (err && transport->channel)
         provider->channel->close(transport->channel);
+    haul_site_provider_opened(engine, !err);
     if (!err)
         engine->transport_count++;
     return err;

@@ -1,17 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Where an engine works.
  *
- * Nothing here fails a run: what cannot be had is said once in the log, and in haul_machine. Only
- * wishes that make no sense are errors. hwloc takes long to look at a machine (some ten
- * milliseconds), so it is asked only where there is something to choose: on machines with several
- * NUMA nodes, or when the user names a place. */
+ * Nothing here fails a run: what cannot be had is said once in the log. Only wishes that make no
+ * sense are errors. hwloc takes long to look at a machine (some ten milliseconds), so it is asked
+ * only where there is something to choose, on machines with several NUMA nodes or when the user
+ * names a place, and while the context is being opened: connections do not wait for it. */
+#include "address.h"
 #include "engine.h"
+#include "interface.h"
+#include "nics.h"
 
-#include <arpa/inet.h>
-#include <ifaddrs.h>
-#include <net/if.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 /* Pages looked at in each slab; fewer on the nodes than this part of them is worth a warning. */
 enum { PAGES_PER_SLAB = 64, NEAR_PERCENT = 99 };
@@ -33,24 +35,60 @@ int haul_site_look(struct haul_site *site)
 
 /* ---- Carrying it out ------------------------------------------------------------------------- */
 
-static void bind_threads(struct haul_engine *engine)
+/* The CPUs near the rails that the engine's own thread drives: with several threads (see
+ * progress_threads) those of every so many-th rail. */
+static struct haul_set cpus_of_thread(const struct haul_engine *engine)
+{
+    const struct haul_locality *place = &engine->site.chosen.place;
+    struct haul_set cpus = {{0}};
+    if (engine->config.progress_threads == 1 || place->rail_count == 0)
+        return place->cpus;
+    for (size_t i = 0; i < place->rail_count; i += engine->config.progress_threads)
+        cpus = haul_set_either(&cpus, &place->rails[i].cpus);
+    return cpus;
+}
+
+static void bind_thread(struct haul_engine *engine)
 {
     struct haul_site *site = &engine->site;
-    if (haul_set_is_empty(&site->place.cpus) ||
-        !haul_topology_bind_thread(site->topology, engine->drive.thread, &site->place.cpus))
+    struct haul_locality *place = &site->chosen.place;
+    const struct haul_set cpus = cpus_of_thread(engine);
+    if (haul_set_is_empty(&cpus) ||
+        !haul_topology_bind_thread(site->topology, engine->drive.thread, &cpus))
         return;
-    haul_copy_text(site->place.unmet, sizeof site->place.unmet, haul_error_detail());
-    site->place.cpus = (struct haul_set){{0}};
+    haul_locality_unmet(place, "%s", haul_error_detail());
+    place->cpus = (struct haul_set){{0}};
+}
+
+/* Tried with a page, so that nothing is claimed where the system refuses it. */
+static void bind_memory(struct haul_site *site)
+{
+    struct haul_locality *place = &site->chosen.place;
+    size_t bytes = (size_t)sysconf(_SC_PAGESIZE);
+    void *page = haul_set_is_empty(&place->nodes) ? MAP_FAILED
+                                                  : mmap(NULL, bytes, PROT_READ | PROT_WRITE,
+                                                         MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (page == MAP_FAILED)
+        return;
+    if (haul_topology_bind_memory(site->topology, page, bytes, &place->nodes)) {
+        haul_locality_unmet(place, "%s", haul_error_detail());
+        place->nodes = (struct haul_set){{0}};
+    }
+    munmap(page, bytes);
+    site->memory.topology = site->topology;
+    site->memory.nodes = place->nodes;
 }
 
 static void say(const struct haul_site *site)
 {
-    char nodes[HAUL_SET_TEXT_MAX], cpus[HAUL_SET_TEXT_MAX];
-    const struct haul_locality *place = &site->place;
+    char nodes[HAUL_SET_TEXT_MAX], cpus[HAUL_SET_TEXT_MAX], nics[256] = "";
+    const struct haul_locality *place = &site->chosen.place;
+    for (size_t i = 0; i < place->rail_count; i++)
+        haul_append_text(nics, sizeof nics, "%s%s", i ? "," : "", site->chosen.nics[i]);
     if (*place->unmet)
         haul_log(HAUL_LOG_WARNING, "placement: not possible: %s", place->unmet);
     haul_log(HAUL_LOG_INFO, "placement: NIC %s, memory on nodes %s, threads on CPUs %s: %s",
-             place->rail_count ? site->nics[0] : "any",
+             *nics ? nics : "any",
              haul_set_is_empty(&place->nodes) ? "any"
                                               : haul_set_format(&place->nodes, nodes, sizeof nodes),
              haul_set_is_empty(&place->cpus) ? "any"
@@ -58,24 +96,20 @@ static void say(const struct haul_site *site)
              place->why);
 }
 
-static void settle(struct haul_engine *engine, const struct haul_locality *place,
-                   const struct haul_nic *nics)
+static void settle(struct haul_engine *engine, const struct haul_choice *choice)
 {
     struct haul_site *site = &engine->site;
     site->settled = true;
-    site->place = *place;
-    for (size_t i = 0; i < place->rail_count; i++)
-        haul_copy_text(site->nics[i], sizeof site->nics[i], nics[place->rails[i]].name);
-    site->memory.topology = site->topology;
-    site->memory.nodes = place->nodes;
-    bind_threads(engine);
+    site->chosen = *choice;
+    bind_thread(engine);
+    bind_memory(site);
     say(site);
 }
 
 static void settle_nowhere(struct haul_site *site, const char *why)
 {
     site->settled = true;
-    haul_copy_text(site->place.why, sizeof site->place.why, why);
+    haul_copy_text(site->chosen.place.why, sizeof site->chosen.place.why, why);
     say(site);
 }
 
@@ -104,50 +138,41 @@ void haul_site_check(struct haul_engine *engine, const struct haul_slab *slab)
 
 /* ---- Choosing -------------------------------------------------------------------------------- */
 
-static int fail_nic(const struct haul_wish *wish, const struct haul_nic *nics, size_t count)
+int haul_site_choose(struct haul_site *site, const struct haul_nic *nics, size_t count, size_t most,
+                     struct haul_choice *choice)
 {
-    char names[256] = "";
-    for (size_t i = 0; i < count; i++)
-        haul_append_text(names, sizeof names, "%s%s", i ? ", " : "", nics[i].name);
-    return haul_fail(HAUL_PROVIDER, "HAUL_NIC: %s is no NIC that can be used; there are: %s",
-                     wish->nics[0], count ? names : "none");
+    int err = haul_site_look(site);
+    if (err)
+        return err;
+    haul_locality_choose(site->topology, &site->wish, nics, count, most, &choice->place);
+    for (size_t i = 0; i < choice->place.rail_count; i++)
+        haul_copy_text(choice->nics[i], sizeof choice->nics[i],
+                       nics[choice->place.rails[i].nic].name);
+    return 0;
 }
 
-size_t haul_site_choose(struct haul_engine *engine, const struct haul_candidate *candidates,
-                        size_t count, size_t *chosen, size_t max)
+void haul_site_forget(struct haul_site *site)
+{
+    free(site->proposed);
+    site->proposed = NULL;
+}
+
+void haul_site_provider_opened(struct haul_engine *engine, bool opened)
 {
     struct haul_site *site = &engine->site;
-    struct haul_locality place;
-    struct haul_nic *nics = calloc(HAUL_MAX(count, (size_t)1), sizeof *nics);
-    int err = nics ? haul_site_look(site) : haul_fail(HAUL_NO_MEMORY, "no memory to choose a NIC");
-    for (size_t i = 0; i < count && !err; i++) {
-        haul_copy_text(nics[i].name, sizeof nics[i].name, candidates[i].name);
-        haul_copy_text(nics[i].pci, sizeof nics[i].pci, candidates[i].pci);
-    }
-    size_t taken = 0;
-    if (!err) {
-        haul_locality_choose(site->topology, &site->wish, nics, count, &place);
-        for (; taken < place.rail_count && taken < max; taken++)
-            chosen[taken] = place.rails[taken];
-        if (taken == 0)
-            (void)fail_nic(&site->wish, nics, count);
-        else if (!site->settled)
-            settle(engine, &place, nics);
-    }
-    free(nics);
-    return taken;
+    if (site->proposed && opened && !site->settled)
+        settle(engine, site->proposed);
+    haul_site_forget(site);
 }
 
 /* By a list of NICs that nobody has to open. */
 static int settle_by(struct haul_engine *engine, const struct haul_nic *nics, size_t count)
 {
-    struct haul_locality place;
-    int err = haul_site_look(&engine->site);
-    if (err)
-        return err;
-    haul_locality_choose(engine->site.topology, &engine->site.wish, nics, count, &place);
-    settle(engine, &place, nics);
-    return 0;
+    struct haul_choice choice;
+    int err = haul_site_choose(&engine->site, nics, count, HAUL_RAILS_MAX, &choice);
+    if (!err)
+        settle(engine, &choice);
+    return err;
 }
 
 /* The user names a place, or NICs: any device of this machine may be meant. */
@@ -161,7 +186,7 @@ static int settle_by_wish(struct haul_engine *engine)
     struct haul_nic *nics = calloc(HAUL_MAX(count, (size_t)1), sizeof *nics);
     if (!nics)
         return haul_fail(HAUL_NO_MEMORY, "no memory to choose a NIC");
-    count = haul_locality_nics(site->topology, &site->wish, nics, count);
+    count = haul_nics_list(site->topology, &site->wish, nics, count);
     err = settle_by(engine, nics, count);
     free(nics);
     return err;
@@ -169,70 +194,36 @@ static int settle_by_wish(struct haul_engine *engine)
 
 /* ---- By the first connection ----------------------------------------------------------------- */
 
-static bool has_address(const struct ifaddrs *interface, const char *host)
+/* The host of an address, "" of a Unix socket. */
+static const char *host_of(const char *text, struct haul_address *address)
 {
-    char text[INET6_ADDRSTRLEN];
-    const struct sockaddr *address = interface->ifa_addr;
-    const void *bytes = NULL;
-    if (address && address->sa_family == AF_INET)
-        bytes = &((const struct sockaddr_in *)(const void *)address)->sin_addr;
-    else if (address && address->sa_family == AF_INET6)
-        bytes = &((const struct sockaddr_in6 *)(const void *)address)->sin6_addr;
-    if (!bytes || !inet_ntop(address->sa_family, bytes, text, sizeof text))
-        return false;
-    size_t length = strcspn(host, "%"); /* behind it: the zone of a link-local address */
-    return strlen(text) == length && !strncmp(text, host, length);
+    return haul_address_parse(text, address) ? "" : address->host;
 }
 
-/* The interface that has an address of ours, but not loopback. */
-static bool find_interface(const char *host, struct haul_nic *nic)
-{
-    struct ifaddrs *interfaces;
-    bool found = false, is_local = !strncmp(host, "127.", 4) || !strcmp(host, "::1");
-    if (!*host || is_local || getifaddrs(&interfaces))
-        return false;
-    for (const struct ifaddrs *at = interfaces; at && !found; at = at->ifa_next) {
-        if (at->ifa_flags & IFF_LOOPBACK || !has_address(at, host))
-            continue;
-        haul_copy_text(nic->name, sizeof nic->name, at->ifa_name);
-        found = true;
-    }
-    freeifaddrs(interfaces);
-    return found;
-}
-
+/* The interface that a connection of ours comes over. A connection within this host comes over
+ * none, whatever address it was made to. (Of one that was made to a host's name nothing tells where
+ * it ends.) */
 void haul_site_connected(struct haul_link *link)
 {
     char host[HAUL_HOST_MAX];
+    struct haul_address peer;
     struct haul_nic nic = {.pci = ""};
     if (link->engine->site.settled)
         return;
     haul_host.link_host(link, host);
-    if (find_interface(host, &nic))
+    if (!haul_interface_has(host_of(link->peer->address, &peer)) &&
+        haul_interface_find(host, nic.name))
         (void)settle_by(link->engine, &nic, 1);
 }
 
 /* ---- Life ------------------------------------------------------------------------------------ */
 
-static int parse_hugepages(const char *text, enum haul_hugepages *hugepages)
-{
-    static const char *const names[] = {[HAUL_HUGEPAGES_AUTO] = "auto",
-                                        [HAUL_HUGEPAGES_NEVER] = "never",
-                                        [HAUL_HUGEPAGES_REQUIRE] = "require"};
-    for (size_t i = 0; i < HAUL_COUNT_OF(names); i++)
-        if (!strcmp(text, names[i])) {
-            *hugepages = (enum haul_hugepages)i;
-            return 0;
-        }
-    return haul_fail(HAUL_CONFIG,
-                     "HAUL_HUGEPAGES cannot be \"%.100s\": it takes auto, never or require", text);
-}
-
 int haul_site_open(struct haul_engine *engine)
 {
     const struct haul_config *config = &engine->config;
-    int err = parse_hugepages(config->hugepages, &engine->site.memory.hugepages);
-    return err ? err : haul_wish_parse(config->bind, config->nic, "1", &engine->site.wish);
+    int err = haul_hugepages_parse(config->hugepages, &engine->site.memory.hugepages);
+    return err ? err
+               : haul_wish_parse(config->bind, config->nic, config->rails, &engine->site.wish);
 }
 
 int haul_site_opened(struct haul_engine *engine)
@@ -249,7 +240,7 @@ int haul_site_opened(struct haul_engine *engine)
         settle_nowhere(site, "HAUL_BIND=none");
     else if (haul_topology_node_count() == 1)
         settle_nowhere(site, "there is one NUMA node");
-    return 0;
+    return site->settled ? 0 : haul_site_look(site);
 }
 
 void haul_site_close(struct haul_engine *engine)

@@ -17,6 +17,7 @@
 #define HAUL_PROVIDER_H
 
 #include <haul/context.h>
+#include <haul/stats.h>
 #include <sys/uio.h>
 
 #ifdef __cplusplus
@@ -24,7 +25,7 @@ extern "C" {
 #endif
 
 /* Must match exactly before 1.0. */
-#define HAUL_PROVIDER_ABI 6u
+#define HAUL_PROVIDER_ABI 7u
 /* The one symbol that a plugin exports: a function of type haul_provider_entry_fn. The file is
  * named haul_<name>.so. */
 #define HAUL_PROVIDER_ENTRY haul_provider_entry
@@ -33,6 +34,7 @@ struct haul_engine;   /* core's side of a context */
 struct haul_link;     /* core's side of a connection */
 struct haul_listener; /* core's side of a listening address */
 struct haul_watch;    /* a descriptor in the context's epoll set */
+struct haul_thread;   /* a thread of a provider's */
 
 /* ---- Numbers on the wire: little-endian ------------------------------------------------------ */
 
@@ -126,13 +128,25 @@ struct haul_host {
      * there is none. Valid as long as the engine. */
     const char *(*setting)(struct haul_engine *engine, const char *name);
 
-    /* Which NICs to use, by the settings and by where they are, best first: fills up to max indexes
-     * of candidates and returns how many; 0, with the reason set (HAUL_PROVIDER): the settings name
-     * none of them.
-     * Memory and threads go to where the first are: to be called before memory is registered, from
-     * open(). */
+    /* Which NICs to use (rails), by the settings and by where they are, best first: fills up to max
+     * indexes of candidates and returns how many; max is how many the provider can use. 0, with the
+     * reason set (HAUL_PROVIDER): the settings name none of them. Called from open(); the last
+     * answer counts. Memory and threads go to where the NICs are when open() has succeeded, and not
+     * if it fails. */
     size_t (*choose_nics)(struct haul_engine *engine, const struct haul_candidate *candidates,
                           size_t count, size_t *chosen, size_t max);
+    /* The NICs (a bit each, in the order of choose_nics()) that are near this memory of a slab; all
+     * those chosen where that is not known or makes no difference. It asks the kernel: once for a
+     * slab, from reg(), and not for each read. */
+    unsigned (*near_nics)(struct haul_engine *engine, const void *memory);
+
+    /* A thread of the provider's own: named, all signals blocked, on CPUs near the nic-th NIC that
+     * choose_nics() gave, as far as the settings and the system allow. Errors: HAUL_SYSTEM,
+     * HAUL_NO_MEMORY. */
+    int (*thread_start)(struct haul_engine *engine, size_t nic, void (*run)(void *arg), void *arg,
+                        struct haul_thread **thread);
+    /* Waits for its end, which run() has been told of, and frees it. Any thread. */
+    void (*thread_join)(struct haul_thread *thread);
 
     /* Descriptors, level-triggered. `ready` runs under the drive lock with epoll's event bits.
      * After unwatch() it is not called any more. */
@@ -341,6 +355,10 @@ struct haul_rma_ops {
     /* Optional (NULL): as for the channel; software rma also serves the reads of its peers here. */
     bool (*progress)(void *rma);
     uint64_t (*deadline_ns)(void *rma);
+
+    /* Optional (NULL): what each rail (a NIC of several) has read so far; fills up to max and
+     * returns how many there are. */
+    size_t (*rails)(void *rma, struct haul_rail_stats *rails, size_t max);
 };
 
 /* ---- The descriptor -------------------------------------------------------------------------- */

@@ -44,6 +44,17 @@ struct haul_stats {
 
 HAUL_API void haul_context_stats(struct haul_context *context, struct haul_stats *stats);
 
+/* A NIC that arrays are read over. */
+struct haul_rail_stats {
+    char name[64];       /* "mlx5_0" */
+    uint64_t bytes_read; /* array bytes that came over it */
+    bool usable;         /* now: no fault of it is known */
+};
+/* The rails of the context's paths, best first: fills up to max and returns how many there are; 0
+ * where no path has any, as over tcp, and after haul_context_shutdown(). Any thread. */
+HAUL_API size_t haul_context_rails(struct haul_context *context, struct haul_rail_stats *rails,
+                                   size_t max);
+
 #ifdef __cplusplus
 }
 #endif
