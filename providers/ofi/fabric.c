@@ -222,13 +222,14 @@ static int open_rails(struct haul_ofi *ofi, const struct haul_ofi_nics *nics)
             .exporter.fd = -1,
         };
         TAILQ_INIT(&rail->posted);
+        haul_ofi_name_rail(rail);
         err = open_rail(rail, &what);
         if (!err)
             ofi->rail_count++;
         else if (nics->count > 1)
             haul_ofi_host->log(HAUL_LOG_WARNING,
                                "ofi:%s: NIC %s is not used: its %s cannot be opened: %s", ofi->kind,
-                               haul_ofi_rail_name(rail), what, haul_ofi_error(err));
+                               rail->name, what, haul_ofi_error(err));
     }
     /* rxm's queue has 256 entries for each of FI_UNIVERSE_SIZE peers (1024), which libfabric lets
      * nobody else say; the queues of some devices (rxe) hold less. */

@@ -111,6 +111,7 @@ TAILQ_HEAD(haul_ofi_reads, haul_ofi_read);
 struct haul_ofi_rail {
     struct haul_ofi *ofi;
     unsigned index;
+    char name[64];
     size_t nic; /* of those that core chose */
     /* As libfabric returned it: what it says is obeyed. */
     const struct fi_info *info;
@@ -164,8 +165,8 @@ int haul_ofi_renew_reader(struct haul_ofi_rail *rail);
 
 /* ---- rail.c --------------------------------------------------------------------------------- */
 
-/* The NIC's name, as its user has it. */
-const char *haul_ofi_rail_name(const struct haul_ofi_rail *rail);
+/* Its NIC's name, for people. */
+void haul_ofi_name_rail(struct haul_ofi_rail *rail);
 void haul_ofi_lock(struct haul_ofi_rail *rail);
 void haul_ofi_unlock(struct haul_ofi_rail *rail);
 /* Starts to read a piece. Returns libfabric's error; -FI_EAGAIN: not now. */

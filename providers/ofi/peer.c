@@ -47,12 +47,12 @@ static int check_nic(struct haul_ofi *ofi, struct haul_link *link)
         return 0;
     for (const struct fi_info *info = ofi->found; info; info = info->next)
         if (haul_ofi_has_address(info, host))
-            return haul_ofi_host->fail(
-                HAUL_UNSUPPORTED,
-                "the connection came to %s, the address of %s, but ofi:%s "
-                "has opened %s%s: set HAUL_NIC=%s",
-                host, info->domain_attr->name, ofi->kind, haul_ofi_rail_name(&ofi->rails[0]),
-                ofi->rail_count > 1 ? " and others" : "", info->domain_attr->name);
+            return haul_ofi_host->fail(HAUL_UNSUPPORTED,
+                                       "the connection came to %s, the address of %s, but ofi:%s "
+                                       "has opened %s%s: set HAUL_NIC=%s",
+                                       host, info->domain_attr->name, ofi->kind, ofi->rails[0].name,
+                                       ofi->rail_count > 1 ? " and others" : "",
+                                       info->domain_attr->name);
     return 0;
 }
 

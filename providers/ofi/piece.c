@@ -81,7 +81,7 @@ void haul_ofi_shun(struct haul_ofi_rail *rail, struct haul_ofi_address *address,
     haul_ofi_host->log(HAUL_LOG_WARNING,
                        "ofi:%s: NIC %s %s: its part is read over the other NICs, and it is tried "
                        "again from time to time; look at its cable, its switch and its addresses",
-                       rail->ofi->kind, haul_ofi_rail_name(rail), why);
+                       rail->ofi->kind, rail->name, why);
 }
 
 bool haul_ofi_shuns_any(const struct haul_ofi_rail *rail)
@@ -99,8 +99,7 @@ static void stop_shunning(struct haul_ofi_rail *rail, struct haul_ofi_address *a
     if (!rail->failing || haul_ofi_shuns_any(rail))
         return;
     rail->failing = false;
-    haul_ofi_host->log(HAUL_LOG_INFO, "ofi:%s: NIC %s works again", rail->ofi->kind,
-                       haul_ofi_rail_name(rail));
+    haul_ofi_host->log(HAUL_LOG_INFO, "ofi:%s: NIC %s works again", rail->ofi->kind, rail->name);
 }
 
 bool haul_ofi_others_bring(const struct haul_ofi_peer *peer, const struct haul_ofi_address *address,
@@ -133,6 +132,7 @@ static void note_brought(struct haul_ofi_piece *piece)
     struct haul_ofi *ofi = piece->read->peer->ofi;
     struct haul_ofi_address *address = haul_ofi_address_of(piece);
     address->moved_ns = address->brought_ns = haul_ofi_host->now_ns();
+    address->refused_ns = 0;
     if (address->shun_ns)
         stop_shunning(piece->rail, address);
     piece->failed_on &= ~bit_of(piece->rail);

@@ -3,16 +3,18 @@
 #include "ofi.h"
 
 #include <stdio.h>
+#include <string.h>
 
 enum { ENTRIES = 32 };
 
-const char *haul_ofi_rail_name(const struct haul_ofi_rail *rail)
+void haul_ofi_name_rail(struct haul_ofi_rail *rail)
 {
     const struct fi_device_attr *device = rail->info->nic ? rail->info->nic->device_attr : NULL;
-    const char *domain = rail->info->domain_attr->name;
-    if (device && device->name)
-        return device->name;
-    return domain ? domain : rail->ofi->kind;
+    const char *name = device && device->name ? device->name : rail->info->domain_attr->name;
+    if (name && strcmp(name, rail->ofi->kind) != 0)
+        snprintf(rail->name, sizeof rail->name, "%s", name);
+    else /* (what has no device repeats the kind) */
+        snprintf(rail->name, sizeof rail->name, "%s-%u", rail->ofi->kind, rail->index);
 }
 
 void haul_ofi_lock(struct haul_ofi_rail *rail)
@@ -139,7 +141,7 @@ size_t haul_ofi_rails(void *rma, struct haul_rail_stats *rails, size_t max)
             .bytes_read = rail->bytes_read,
             .usable = rail->reader.endpoint && !rail->failing,
         };
-        snprintf(rails[i].name, sizeof rails[i].name, "%s", haul_ofi_rail_name(rail));
+        snprintf(rails[i].name, sizeof rails[i].name, "%s", rail->name);
     }
     return ofi->rail_count;
 }

@@ -45,7 +45,7 @@ static bool close_reader(struct haul_ofi_rail *rail)
         return false; /* their memory stays where it is */
     if (err)
         haul_ofi_host->log(HAUL_LOG_ERROR, "ofi:%s can read no more over NIC %s; arrays come %s",
-                           rail->ofi->kind, haul_ofi_rail_name(rail),
+                           rail->ofi->kind, rail->name,
                            rail->ofi->rail_count > 1 ? "over the others" : "by the channel");
     haul_ofi_pieces_finish(rail->ofi);
     return true;

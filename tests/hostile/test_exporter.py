@@ -77,15 +77,29 @@ def with_size(head, size):
     return head[:2] + struct.pack("<H", size) + head[4:]
 
 
+def with_count(head, count):
+    return head[:1] + bytes([count]) + head[2:]
+
+
 def addresses(address):
     """Addresses that are none, made of a true one: what the server says of each."""
     text = PROVIDER == "ofi:shm"
-    head, name = address[:HEAD_BYTES], address[HEAD_BYTES:]
+    rails = address[1]
+    (size,) = struct.unpack_from("<H", address, 2)
+    name = address[HEAD_BYTES:HEAD_BYTES + size]
+    assert address[HEAD_BYTES:] != b"" and len(address) == HEAD_BYTES + rails * size
+    head = with_count(address[:HEAD_BYTES], 1)
     length = "does not end where it says" if text else "of another length"
     yield b"", "its address is not understood"
     yield address[:10], "its address is not understood"
-    yield b"\2" + address[1:], "its address is not understood"
+    yield b"\1" + address[1:], "its address is not understood"
     yield address + b"\0", "its address is not understood"
+    yield with_count(head, 0), "its address is not understood"
+    yield with_count(head, 9) + 9 * name, "its address is not understood"
+    yield with_count(head, 2) + name, "its address is not understood"
+    yield with_count(head, rails) + rails * name + name, "its address is not understood"
+    yield with_size(with_count(head, 255), 0), "its address is not understood"
+    yield with_size(head, 0), length
     yield with_size(head, len(name) + 1) + name + b"\0", length
     yield with_size(head, len(name) - 1) + name[:-1], length
     yield head[:8] + bytes(4) + head[12:] + name, "of another kind"
@@ -94,6 +108,7 @@ def addresses(address):
         yield with_size(head, len(gone)) + gone, "the peer's memory is not in /dev/shm"
     else:
         yield head + b"\x0a" + name[1:], "of another family"
+        yield with_count(head, 2) + name + b"\x0a" + name[1:], "of another family"
         yield head[:4] + bytes(4) + head[8:] + name, "and 0.0 there"
 
 
@@ -126,14 +141,23 @@ class Exporter(FailureTest):
     @unittest.skipIf(PROVIDER == "ofi:shm", "killed, it would leave files in /dev/shm")
     def test_another_ones_memory(self):
         client, (name, probe, address) = self.start_client(ENDLESS)
-        start, key, size = struct.unpack("<QQQ", probe)
-        probe = struct.pack("<QQQ", start, key ^ 0x5a5a, size)
+        start, size, *keys = struct.unpack(f"<{len(probe) // 8}Q", probe)
+        probe = struct.pack(f"<{len(probe) // 8}Q", start, size, *(key ^ 0x5a5a for key in keys))
         for _ in range(ATTACKS):
             self.greet(name, probe, address)
             self.assert_more_come()
         client.kill()
         self.assertEqual(self.server.end(), 0, self.server.error_text)
         self.assertIn("a read failed", self.server.error_text)
+        self.assertNotIn(": warning: ", self.server.error_text)
+
+    def test_ways(self):
+        """Ways that are not as long as the peer's number of rails says."""
+        client, (name, probe, address) = self.start_client(1)
+        for wrong in (probe[:-8], probe + bytes(8), probe[:-1], probe + b"\0", probe[:8], b"\0"):
+            self.assertIn("the peer's way has", self.greet(name, wrong, address).decode(errors="replace"))
+        self.assertEqual(client.end(), 0, client.error_text)
+        self.assertEqual(self.server.end(), 0, self.server.error_text)
         self.assertNotIn(": warning: ", self.server.error_text)
 
     def test_addresses(self):
