@@ -69,41 +69,45 @@ static bool read_hardware(const struct look *look, const char *class, const char
     return true;
 }
 
-static bool is_folder(DIR *in, const char *name)
+static int is_name(const struct dirent *entry)
 {
-    struct stat info; /* of what a link leads to */
-    return fstatat(dirfd(in), name, &info, 0) == 0 && S_ISDIR(info.st_mode);
+    return entry->d_name[0] != '.' && strlen(entry->d_name) < HAUL_DEVICE_NAME_MAX;
 }
 
-/* Calls visit for each folder in root/sys/class/<class>[/<name>]. Errors: those of visit. */
+static int by_name(const struct dirent **a, const struct dirent **b)
+{
+    return strcmp((*a)->d_name, (*b)->d_name);
+}
+
+static bool is_folder(const char *in, const char *name)
+{
+    char path[PATH_MAX];
+    struct stat info; /* of what a link leads to */
+    return snprintf(path, sizeof path, "%s/%s", in, name) < (int)sizeof path &&
+           stat(path, &info) == 0 && S_ISDIR(info.st_mode);
+}
+
+/* Calls visit for each folder in root/sys/class/<class>[/<name>], in the order of their names.
+ * Errors: those of visit. */
 static int each_entry(const struct look *look, const char *class, const char *name,
                       int (*visit)(const struct look *look, const char *entry, void *arg),
                       void *arg)
 {
     char path[PATH_MAX];
+    struct dirent **entries;
     snprintf(path, sizeof path, "%s/sys/class/%s/%s", look->root, class, name);
-    DIR *folder = opendir(path);
-    if (!folder)
-        return 0;
-    int err = 0;
-    struct dirent *entry;
-    while (!err && (entry = readdir(folder)))
-        if (entry->d_name[0] != '.' && strlen(entry->d_name) < HAUL_DEVICE_NAME_MAX &&
-            is_folder(folder, entry->d_name))
-            err = visit(look, entry->d_name, arg);
-    closedir(folder);
+    int err = 0, count = scandir(path, &entries, is_name, by_name);
+    for (int i = 0; i < count; i++) {
+        if (!err && is_folder(path, entries[i]->d_name))
+            err = visit(look, entries[i]->d_name, arg);
+        free(entries[i]);
+    }
+    if (count >= 0)
+        free(entries);
     return err;
 }
 
 /* ---- All devices ----------------------------------------------------------------------------- */
-
-static struct haul_device *find(const struct look *look, const char *name)
-{
-    for (size_t i = 0; i < look->topology->device_count; i++)
-        if (!strcmp(look->topology->devices[i].name, name))
-            return &look->topology->devices[i];
-    return NULL;
-}
 
 static void read_node(const struct look *look, const char *class, struct haul_device *device)
 {
@@ -117,7 +121,7 @@ static void read_node(const struct look *look, const char *class, struct haul_de
 static struct haul_device *take(const struct look *look, const char *class, const char *name)
 {
     char pci[HAUL_PCI_MAX] = "";
-    struct haul_device *device = find(look, name);
+    struct haul_device *device = haul_topology_device(look->topology, name);
     if (!device)
         device = haul_topology_add_device(look->topology, name);
     if (!device)
@@ -156,7 +160,8 @@ static int take_lower(const struct look *look, const char *entry, void *arg)
     struct haul_device *upper = arg;
     if (strncmp(entry, prefix, sizeof prefix - 1) != 0)
         return 0;
-    const struct haul_device *lower = find(look, entry + sizeof prefix - 1);
+    const struct haul_device *lower =
+        haul_topology_device(look->topology, entry + sizeof prefix - 1);
     if (!lower)
         return 0;
     upper->nodes = haul_set_either(&upper->nodes, &lower->nodes);
@@ -179,7 +184,7 @@ static void take_lowers(const struct look *look)
 static void read_carrier(const struct look *look, struct haul_device *device)
 {
     read_text(look, "infiniband", device->name, "ports/1/gid_attrs/ndevs/0", device->carrier);
-    const struct haul_device *carrier = find(look, device->carrier);
+    const struct haul_device *carrier = haul_topology_device(look->topology, device->carrier);
     if (!carrier)
         return;
     device->nodes = carrier->nodes;
@@ -187,19 +192,40 @@ static void read_carrier(const struct look *look, struct haul_device *device)
     device->mbits = carrier->mbits;
 }
 
+/* A device is as good as its best port: up if one is, and as fast as the fastest of those. */
+static int take_port(const struct look *look, const char *port, void *arg)
+{
+    char file[HAUL_DEVICE_NAME_MAX + 16], state[HAUL_DEVICE_NAME_MAX], rate[HAUL_DEVICE_NAME_MAX];
+    struct haul_device *device = arg;
+    snprintf(file, sizeof file, "ports/%s/state", port);
+    read_text(look, "infiniband", device->name, file, state); /* "4: ACTIVE" */
+    snprintf(file, sizeof file, "ports/%s/rate", port);
+    read_text(look, "infiniband", device->name, file, rate); /* "100 Gb/sec (4X EDR)" */
+    uint64_t mbits = (uint64_t)(strtod(rate, NULL) * 1000);
+    bool is_up = state[0] == '4';
+    if (is_up && device->state != HAUL_DEVICE_UP)
+        device->mbits = 0; /* of ports that are down */
+    if (is_up || device->state != HAUL_DEVICE_UP)
+        device->mbits = HAUL_MAX(device->mbits, mbits);
+    if (is_up)
+        device->state = HAUL_DEVICE_UP;
+    else if (isdigit((unsigned char)state[0]) && device->state != HAUL_DEVICE_UP)
+        device->state = HAUL_DEVICE_DOWN;
+    return 0;
+}
+
 static int take_verbs(const struct look *look, const char *name, void *arg)
 {
-    char text[HAUL_DEVICE_NAME_MAX];
+    char ports[HAUL_DEVICE_NAME_MAX + 16];
     (void)arg;
     struct haul_device *device = take(look, "infiniband", name);
     if (!device)
         return haul_fail(HAUL_NO_MEMORY, "no memory to describe the machine");
     device->kind = HAUL_DEVICE_FABRIC;
-    read_text(look, "infiniband", name, "ports/1/state", text); /* "4: ACTIVE" */
-    if (isdigit((unsigned char)text[0]))
-        device->state = text[0] == '4' ? HAUL_DEVICE_UP : HAUL_DEVICE_DOWN;
-    read_text(look, "infiniband", name, "ports/1/rate", text); /* "100 Gb/sec (4X EDR)" */
-    device->mbits = (uint64_t)(strtod(text, NULL) * 1000);
+    device->state = HAUL_DEVICE_UNKNOWN; /* hwloc may have told of the first port */
+    device->mbits = 0;
+    snprintf(ports, sizeof ports, "%s/ports", name);
+    (void)each_entry(look, "infiniband", ports, take_port, device);
     if (device->is_virtual)
         read_carrier(look, device);
     return 0;

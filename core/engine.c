@@ -290,15 +290,22 @@ static int open_pools(struct haul_engine *engine)
     return err;
 }
 
-/* Who insists on rma hears now that no memory can be registered, and not when somebody connects. */
-static int prove_registration(struct haul_engine *engine)
+static int prove(struct haul_pool *pool)
 {
     struct haul_block *block;
-    if (!engine->rma_required)
-        return 0;
-    int err = haul_pool_alloc(engine->offers, 1, HAUL_POOL_RESERVED, &block);
+    int err = haul_pool_alloc(pool, 1, HAUL_POOL_RESERVED, &block);
     if (!err)
         haul_block_release(block);
+    return err;
+}
+
+/* Who insists on rma, or on reserved huge pages, hears now that no memory can be registered or had,
+ * and not when somebody connects, or only at the sender's. */
+static int prove_memory(struct haul_engine *engine)
+{
+    int err = engine->rma_required ? prove(engine->offers) : 0;
+    if (!err && engine->site.memory.hugepages == HAUL_HUGEPAGES_REQUIRE)
+        err = prove(engine->pool);
     return err;
 }
 
@@ -363,7 +370,7 @@ int haul_engine_create(struct haul_options *options, struct haul_engine **engine
         if (!err)
             err = open_pools(made);
         if (!err)
-            err = prove_registration(made);
+            err = prove_memory(made);
         if (!err)
             suit_drive_to_channel(made);
         haul_options_warn_environment(made->options);

@@ -35,9 +35,5 @@ void haul_locality_choose(const struct haul_topology *topology, const struct hau
 /* Adds to what was wished and cannot be. */
 void haul_locality_unmet(struct haul_locality *locality, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
-/* The NICs of a topology that data could take if no provider has a say: all if the wish names some,
- * else devices of fabrics, else interfaces. At most max; returns how many. */
-size_t haul_locality_nics(const struct haul_topology *topology, const struct haul_wish *wish,
-                          struct haul_nic *nics, size_t max);
 
 #endif

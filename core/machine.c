@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * The machine and the place, for users: haul/machine.h out of the topology. */
 #include "engine.h"
+#include "nics.h"
 
 #include <haul/machine.h>
 #include <stdlib.h>
@@ -109,7 +110,7 @@ static int choose(struct loaded *loaded, const struct haul_wish *wish)
     struct haul_nic *nics = calloc(count + 1, sizeof *nics);
     if (!nics)
         return haul_fail(HAUL_NO_MEMORY, "no memory to describe the machine");
-    count = haul_locality_nics(topology, wish, nics, count);
+    count = haul_nics_list(topology, wish, nics, count);
     haul_locality_choose(topology, wish, nics, count, HAUL_RAILS_MAX, &place);
     for (size_t i = 0; i < place.rail_count; i++)
         loaded->rails[i] = keep(loaded, nics[place.rails[i].nic].name);
@@ -122,7 +123,10 @@ static int choose(struct loaded *loaded, const struct haul_wish *wish)
 static int load(const char *file, const struct haul_options *options, struct loaded *loaded)
 {
     struct haul_wish wish;
-    int err = haul_wish_parse(haul_options_get(options, "bind"), haul_options_get(options, "nic"),
+    enum haul_hugepages hugepages;
+    int err = haul_hugepages_parse(haul_options_get(options, "hugepages"), &hugepages);
+    if (!err)
+        err = haul_wish_parse(haul_options_get(options, "bind"), haul_options_get(options, "nic"),
                               haul_options_get(options, "rails"), &wish);
     if (!err)
         err = haul_topology_load(file, &loaded->topology);

@@ -37,6 +37,22 @@
 
 enum { HUGE_2MB = 21 << 26 }; /* the kernel's MAP_HUGE_2MB: the size's logarithm */
 
+/* ---- Wishes ---------------------------------------------------------------------------------- */
+
+int haul_hugepages_parse(const char *text, enum haul_hugepages *hugepages)
+{
+    static const char *const names[] = {[HAUL_HUGEPAGES_AUTO] = "auto",
+                                        [HAUL_HUGEPAGES_NEVER] = "never",
+                                        [HAUL_HUGEPAGES_REQUIRE] = "require"};
+    for (size_t i = 0; i < HAUL_COUNT_OF(names); i++)
+        if (!strcmp(text, names[i])) {
+            *hugepages = (enum haul_hugepages)i;
+            return 0;
+        }
+    return haul_fail(HAUL_CONFIG,
+                     "HAUL_HUGEPAGES cannot be \"%.100s\": it takes auto, never or require", text);
+}
+
 /* ---- Where: NUMA nodes ----------------------------------------------------------------------- */
 
 static void log_unbound(void)
@@ -237,14 +253,15 @@ static int fail_reserved(size_t bytes, int error)
     size_t left = unused - HAUL_MIN(unused, promised);
     if (left < wanted)
         return haul_fail(HAUL_NO_MEMORY,
-                         "the pool needs %zu reserved huge pages of 2 MiB more, and %zu of them "
-                         "are missing: reserve more (vm.nr_hugepages), or set HAUL_HUGEPAGES=auto",
-                         wanted, wanted - left);
-    return haul_fail(HAUL_NO_MEMORY,
-                     "the pool cannot have %zu reserved huge pages of 2 MiB more, though %zu are "
-                     "free (%s): reserve more on its NUMA nodes, raise the cgroup's limit, use "
-                     "Linux 5.14 or newer, or set HAUL_HUGEPAGES=auto",
-                     wanted, left, strerror(error));
+                         "reserved huge pages of 2 MiB: the pool needs more of them (%zu) than are "
+                         "free (%zu): reserve more (vm.nr_hugepages), or set HAUL_HUGEPAGES=auto",
+                         wanted, left);
+    return haul_fail(
+        HAUL_NO_MEMORY,
+        "reserved huge pages of 2 MiB: the pool cannot have more of them (%zu), though "
+        "enough are free (%zu): %s; reserve more on its NUMA nodes, raise the cgroup's "
+        "limit, use Linux 5.14 or newer, or set HAUL_HUGEPAGES=auto",
+        wanted, left, strerror(error));
 }
 
 /* ---- Public to core -------------------------------------------------------------------------- */

@@ -14,6 +14,9 @@ enum haul_hugepages {
     HAUL_HUGEPAGES_REQUIRE, /* of private memory those that the system has reserved, or it fails */
 };
 
+/* "auto", "never" or "require". Errors: HAUL_CONFIG. */
+int haul_hugepages_parse(const char *text, enum haul_hugepages *hugepages);
+
 struct haul_memory_wish {
     enum haul_hugepages hugepages;
     const struct haul_topology *topology; /* NULL: no node is chosen */

@@ -44,12 +44,6 @@ bool haul_set_is_equal(const struct haul_set *a, const struct haul_set *b)
     return memcmp(a->words, b->words, sizeof a->words) == 0;
 }
 
-bool haul_set_covers(const struct haul_set *set, const struct haul_set *part)
-{
-    const struct haul_set rest = haul_set_without(part, set);
-    return haul_set_is_empty(&rest);
-}
-
 bool haul_set_meets(const struct haul_set *a, const struct haul_set *b)
 {
     const struct haul_set both = haul_set_both(a, b);

@@ -21,8 +21,6 @@ unsigned haul_set_count(const struct haul_set *set);
 /* The least number that is not below `from`; HAUL_SET_MAX: there is none. */
 unsigned haul_set_next(const struct haul_set *set, unsigned from);
 bool haul_set_is_equal(const struct haul_set *a, const struct haul_set *b);
-/* Whether `set` has all that `part` has. */
-bool haul_set_covers(const struct haul_set *set, const struct haul_set *part);
 bool haul_set_meets(const struct haul_set *a, const struct haul_set *b);
 struct haul_set haul_set_both(const struct haul_set *a, const struct haul_set *b);
 struct haul_set haul_set_either(const struct haul_set *a, const struct haul_set *b);

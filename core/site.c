@@ -1,17 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Where an engine works.
  *
- * Nothing here fails a run: what cannot be had is said once in the log, and in haul_machine. Only
- * wishes that make no sense are errors. hwloc takes long to look at a machine (some ten
- * milliseconds), so it is asked only where there is something to choose: on machines with several
- * NUMA nodes, or when the user names a place. */
+ * Nothing here fails a run: what cannot be had is said once in the log. Only wishes that make no
+ * sense are errors. hwloc takes long to look at a machine (some ten milliseconds), so it is asked
+ * only where there is something to choose, on machines with several NUMA nodes or when the user
+ * names a place, and while the context is being opened: connections do not wait for it. */
+#include "address.h"
 #include "engine.h"
+#include "interface.h"
+#include "nics.h"
 
-#include <arpa/inet.h>
-#include <ifaddrs.h>
-#include <net/if.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 /* Pages looked at in each slab; fewer on the nodes than this part of them is worth a warning. */
 enum { PAGES_PER_SLAB = 64, NEAR_PERCENT = 99 };
@@ -58,6 +60,25 @@ static void bind_thread(struct haul_engine *engine)
     place->cpus = (struct haul_set){{0}};
 }
 
+/* Tried with a page, so that nothing is claimed where the system refuses it. */
+static void bind_memory(struct haul_site *site)
+{
+    struct haul_locality *place = &site->chosen.place;
+    size_t bytes = (size_t)sysconf(_SC_PAGESIZE);
+    void *page = haul_set_is_empty(&place->nodes) ? MAP_FAILED
+                                                  : mmap(NULL, bytes, PROT_READ | PROT_WRITE,
+                                                         MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (page == MAP_FAILED)
+        return;
+    if (haul_topology_bind_memory(site->topology, page, bytes, &place->nodes)) {
+        haul_locality_unmet(place, "%s", haul_error_detail());
+        place->nodes = (struct haul_set){{0}};
+    }
+    munmap(page, bytes);
+    site->memory.topology = site->topology;
+    site->memory.nodes = place->nodes;
+}
+
 static void say(const struct haul_site *site)
 {
     char nodes[HAUL_SET_TEXT_MAX], cpus[HAUL_SET_TEXT_MAX], nics[256] = "";
@@ -80,9 +101,8 @@ static void settle(struct haul_engine *engine, const struct haul_choice *choice)
     struct haul_site *site = &engine->site;
     site->settled = true;
     site->chosen = *choice;
-    site->memory.topology = site->topology;
-    site->memory.nodes = choice->place.nodes;
     bind_thread(engine);
+    bind_memory(site);
     say(site);
 }
 
@@ -166,7 +186,7 @@ static int settle_by_wish(struct haul_engine *engine)
     struct haul_nic *nics = calloc(HAUL_MAX(count, (size_t)1), sizeof *nics);
     if (!nics)
         return haul_fail(HAUL_NO_MEMORY, "no memory to choose a NIC");
-    count = haul_locality_nics(site->topology, &site->wish, nics, count);
+    count = haul_nics_list(site->topology, &site->wish, nics, count);
     err = settle_by(engine, nics, count);
     free(nics);
     return err;
@@ -174,69 +194,34 @@ static int settle_by_wish(struct haul_engine *engine)
 
 /* ---- By the first connection ----------------------------------------------------------------- */
 
-static bool has_address(const struct ifaddrs *interface, const char *host)
+/* The host of an address, "" of a Unix socket. */
+static const char *host_of(const char *text, struct haul_address *address)
 {
-    char text[INET6_ADDRSTRLEN];
-    const struct sockaddr *address = interface->ifa_addr;
-    const void *bytes = NULL;
-    if (address && address->sa_family == AF_INET)
-        bytes = &((const struct sockaddr_in *)(const void *)address)->sin_addr;
-    else if (address && address->sa_family == AF_INET6)
-        bytes = &((const struct sockaddr_in6 *)(const void *)address)->sin6_addr;
-    if (!bytes || !inet_ntop(address->sa_family, bytes, text, sizeof text))
-        return false;
-    size_t length = strcspn(host, "%"); /* behind it: the zone of a link-local address */
-    return strlen(text) == length && !strncmp(text, host, length);
+    return haul_address_parse(text, address) ? "" : address->host;
 }
 
-/* The interface that has an address of ours, but not loopback. */
-static bool find_interface(const char *host, struct haul_nic *nic)
-{
-    struct ifaddrs *interfaces;
-    bool found = false, is_local = !strncmp(host, "127.", 4) || !strcmp(host, "::1");
-    if (!*host || is_local || getifaddrs(&interfaces))
-        return false;
-    for (const struct ifaddrs *at = interfaces; at && !found; at = at->ifa_next) {
-        if (at->ifa_flags & IFF_LOOPBACK || !has_address(at, host))
-            continue;
-        haul_copy_text(nic->name, sizeof nic->name, at->ifa_name);
-        found = true;
-    }
-    freeifaddrs(interfaces);
-    return found;
-}
-
+/* The interface that a connection of ours comes over. A connection within this host comes over
+ * none, whatever address it was made to. (Of one that was made to a host's name nothing tells where
+ * it ends.) */
 void haul_site_connected(struct haul_link *link)
 {
     char host[HAUL_HOST_MAX];
+    struct haul_address peer;
     struct haul_nic nic = {.pci = ""};
     if (link->engine->site.settled)
         return;
     haul_host.link_host(link, host);
-    if (find_interface(host, &nic))
+    if (!haul_interface_has(host_of(link->peer->address, &peer)) &&
+        haul_interface_find(host, nic.name))
         (void)settle_by(link->engine, &nic, 1);
 }
 
 /* ---- Life ------------------------------------------------------------------------------------ */
 
-static int parse_hugepages(const char *text, enum haul_hugepages *hugepages)
-{
-    static const char *const names[] = {[HAUL_HUGEPAGES_AUTO] = "auto",
-                                        [HAUL_HUGEPAGES_NEVER] = "never",
-                                        [HAUL_HUGEPAGES_REQUIRE] = "require"};
-    for (size_t i = 0; i < HAUL_COUNT_OF(names); i++)
-        if (!strcmp(text, names[i])) {
-            *hugepages = (enum haul_hugepages)i;
-            return 0;
-        }
-    return haul_fail(HAUL_CONFIG,
-                     "HAUL_HUGEPAGES cannot be \"%.100s\": it takes auto, never or require", text);
-}
-
 int haul_site_open(struct haul_engine *engine)
 {
     const struct haul_config *config = &engine->config;
-    int err = parse_hugepages(config->hugepages, &engine->site.memory.hugepages);
+    int err = haul_hugepages_parse(config->hugepages, &engine->site.memory.hugepages);
     return err ? err
                : haul_wish_parse(config->bind, config->nic, config->rails, &engine->site.wish);
 }
@@ -255,7 +240,7 @@ int haul_site_opened(struct haul_engine *engine)
         settle_nowhere(site, "HAUL_BIND=none");
     else if (haul_topology_node_count() == 1)
         settle_nowhere(site, "there is one NUMA node");
-    return 0;
+    return site->settled ? 0 : haul_site_look(site);
 }
 
 void haul_site_close(struct haul_engine *engine)

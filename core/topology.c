@@ -14,8 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-const struct haul_device *haul_topology_device(const struct haul_topology *topology,
-                                               const char *name)
+struct haul_device *haul_topology_device(const struct haul_topology *topology, const char *name)
 {
     for (size_t i = 0; i < topology->device_count; i++)
         if (!strcmp(topology->devices[i].name, name))
@@ -53,6 +52,8 @@ static int fail_memory(void)
 #ifdef HAUL_HWLOC
 #include <errno.h>
 #include <hwloc.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 /* ---- Sets ------------------------------------------------------------------------------------ */
 
@@ -118,6 +119,10 @@ static int read_nodes(hwloc_topology_t tree, struct haul_topology *topology)
         return fail_memory();
     hwloc_obj_t node = NULL;
     while ((node = hwloc_get_next_obj_by_type(tree, HWLOC_OBJ_NUMANODE, node))) {
+        if (node->os_index >= HAUL_SET_MAX)
+            return haul_fail(HAUL_INVALID,
+                             "%s has a NUMA node of number %u, and haul takes up to %d",
+                             topology->origin, node->os_index, HAUL_SET_MAX - 1);
         bool special = hwloc_bitmap_iszero(node->cpuset) || is_second_choice(tree, node);
         topology->nodes[topology->node_count++] =
             (struct haul_node){.number = node->os_index,
@@ -145,7 +150,8 @@ static void read_link_state(hwloc_obj_t object, struct haul_device *device)
         device->state = HAUL_DEVICE_UP;
     else if (*state || *port)
         device->state = HAUL_DEVICE_DOWN;
-    device->mbits = strtoull(info(object, "HaulMbits"), NULL, 10);
+    uint64_t mbits = strtoull(info(object, "HaulMbits"), NULL, 10);
+    device->mbits = mbits <= HAUL_MBITS_MAX ? mbits : 0;
 }
 
 static void read_pci(hwloc_obj_t object, struct haul_device *device)
@@ -155,7 +161,7 @@ static void read_pci(hwloc_obj_t object, struct haul_device *device)
     if (!object)
         return;
     const struct hwloc_pcidev_attr_s *pci = &object->attr->pcidev;
-    snprintf(device->pci, sizeof device->pci, "%04x:%02x:%02x.%01x", pci->domain & 0xffffu,
+    snprintf(device->pci, sizeof device->pci, "%04x:%02x:%02x.%01x", (unsigned)pci->domain,
              pci->bus, pci->dev, pci->func & 0xfu);
 }
 
@@ -261,8 +267,29 @@ static void leave_out(hwloc_topology_t tree)
     hwloc_topology_set_io_types_filter(tree, HWLOC_TYPE_FILTER_KEEP_ALL);
 }
 
+/* A file that is none would be waited for (a FIFO), or is explained badly. */
+static int check_file(const char *file)
+{
+    struct stat found;
+    if (stat(file, &found))
+        return haul_fail(HAUL_INVALID, "%s cannot be read: %s", file, strerror(errno));
+    return S_ISREG(found.st_mode) ? 0 : haul_fail(HAUL_INVALID, "%s is no regular file", file);
+}
+
+/* hwloc writes to standard error where it finds nothing of this. */
+static int check_machine(void)
+{
+    if (!access("/sys/devices/system/cpu/cpu0/topology", F_OK) ||
+        !access("/sys/bus/cpu/devices/cpu0/topology", F_OK))
+        return 0;
+    return haul_fail(HAUL_SYSTEM, "/sys, which tells of CPUs and memory, is hidden");
+}
+
 static int load_tree(const char *file, hwloc_topology_t *tree)
 {
+    int err = file ? check_file(file) : check_machine();
+    if (err)
+        return err;
     if (hwloc_topology_init(tree))
         return fail_memory();
     leave_out(*tree);
@@ -295,12 +322,12 @@ static int look(const char *file, struct haul_topology *topology)
 {
     hwloc_topology_t tree;
     int err = load_tree(file, &tree);
-    if (err == HAUL_SYSTEM) {
+    if (!err)
+        err = read_tree(tree, topology);
+    if (err == HAUL_SYSTEM || (err == HAUL_INVALID && !file)) {
         haul_copy_text(topology->unknown, sizeof topology->unknown, haul_error_detail());
         return 0;
     }
-    if (!err)
-        err = read_tree(tree, topology);
     if (!err && !file && !topology->is_this_machine)
         haul_copy_text(topology->unknown, sizeof topology->unknown,
                        "hwloc was told of another machine (HWLOC_XMLFILE, HWLOC_SYNTHETIC)");

@@ -14,8 +14,11 @@
 
 enum {
     HAUL_DEVICE_NAME_MAX = 64,
-    HAUL_PCI_MAX = 16, /* "0000:41:00.0" and its NUL */
+    HAUL_PCI_MAX = 20, /* "0000:41:00.0" and its NUL; some domains have up to 8 digits */
 };
+
+/* More than any link has: a mistake. */
+#define HAUL_MBITS_MAX UINT64_C(100000000)
 
 struct haul_node {
     unsigned number;      /* the system's */
@@ -53,7 +56,7 @@ struct haul_topology {
     struct haul_set cpus;      /* that the machine and our cgroups allow */
     struct haul_set mems;      /* nodes whose memory they allow */
     struct haul_set fast_cpus; /* of hybrid machines: without the efficient cores; else as cpus */
-    struct haul_set own_cpus;  /* where the process was bound to when this was looked at */
+    struct haul_set own_cpus;  /* where the thread that looked was bound to */
     bool is_this_machine;      /* threads and memory can be bound */
     void *handle;              /* hwloc's, or NULL */
 };
@@ -69,8 +72,8 @@ void haul_topology_free(struct haul_topology *topology);
 /* How many NUMA nodes this machine has, without hwloc, which takes long: 1 where nobody knows. */
 unsigned haul_topology_node_count(void);
 
-const struct haul_device *haul_topology_device(const struct haul_topology *topology,
-                                               const char *name);
+/* The device of that name, or NULL. */
+struct haul_device *haul_topology_device(const struct haul_topology *topology, const char *name);
 
 /* Binds a thread of ours, or a memory range that was not touched yet. Errors: HAUL_SYSTEM, with
  * the reason. */

@@ -3,6 +3,7 @@
 #include "wish.h"
 
 #include "error.h"
+#include "utf8.h"
 #include "util.h"
 
 #include <stdio.h>
@@ -28,7 +29,7 @@ static bool parse_pci(const char *text, char pci[static HAUL_PCI_MAX])
             size_t digits;
             unsigned most;
             const char *end;
-        } forms[] = {{4, 0xffff, ":"}, {2, 0xff, ":"}, {2, 0x1f, "."}, {1, 7, ""}};
+        } forms[] = {{8, 0xffffffff, ":"}, {2, 0xff, ":"}, {2, 0x1f, "."}, {1, 7, ""}};
         size_t digits = strspn(text, "0123456789abcdefABCDEF");
         bool is_last = i == (has_function ? 3u : 2u);
         if (digits == 0 || digits > forms[i].digits ||
@@ -69,6 +70,8 @@ static int parse_bind(const char *text, struct haul_wish *wish)
 
 static int parse_nics(const char *text, struct haul_wish *wish)
 {
+    if (!haul_utf8_printable(text, strlen(text)))
+        return haul_fail(HAUL_CONFIG, "HAUL_NIC has bytes that are no text");
     while (*text) {
         size_t length = strcspn(text, ",");
         if (length == 0 || length >= HAUL_DEVICE_NAME_MAX)

@@ -10,7 +10,7 @@ shopt -s nullglob
 layers=(base memory wire engine public)
 declare -A members=(
     [base]="error level log config limits number util utf8 set"
-    [memory]="memory slab pool topology devices wish locality"
+    [memory]="memory slab pool topology devices interface wish locality nics"
     [wire]="wire frame dtype manifest control"
     [public]="context machine block dict peer server message batch op"
 )

@@ -130,9 +130,9 @@ struct haul_host {
 
     /* Which NICs to use (rails), by the settings and by where they are, best first: fills up to max
      * indexes of candidates and returns how many; max is how many the provider can use. 0, with the
-     * reason set (HAUL_PROVIDER): the settings name none of them. Called from open(), at most once.
-     * Memory and threads go to where the NICs are when open() has succeeded, and not if it fails.
-     */
+     * reason set (HAUL_PROVIDER): the settings name none of them. Called from open(); the last
+     * answer counts. Memory and threads go to where the NICs are when open() has succeeded, and not
+     * if it fails. */
     size_t (*choose_nics)(struct haul_engine *engine, const struct haul_candidate *candidates,
                           size_t count, size_t *chosen, size_t max);
     /* The NICs (a bit each, in the order of choose_nics()) that are near this memory of a slab; all

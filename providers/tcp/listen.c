@@ -39,8 +39,9 @@ struct listener {
     struct haul_tcp_channel *channel;
     struct haul_listener *core;
     const struct haul_tcp_route *route;
-    struct haul_tcp_timer timer; /* ends a pause */
-    uint64_t log_ns;             /* the next pause after it is logged */
+    struct haul_tcp_timer timer;                          /* ends a pause */
+    uint64_t log_ns;                                      /* the next pause after it is logged */
+    char bound[sizeof(((struct haul_address *)0)->text)]; /* the address for clients */
     char unix_path[sizeof(((struct haul_address *)0)->unix_path)]; /* the file to be removed */
     dev_t unix_device;
     ino_t unix_inode;
@@ -70,7 +71,7 @@ static void pause_accepting(struct listener *listener, int error)
         haul_tcp_host->log(HAUL_LOG_WARNING,
                            "%s cannot accept connections: %s; they wait until some are closed or "
                            "the limit (ulimit -n) is raised",
-                           listener->route->named.text, strerror(error));
+                           listener->bound, strerror(error));
     }
     watch_all(listener, 0);
     haul_tcp_timer_start(listener->channel, &listener->timer, now_ns + PAUSE_NS);
@@ -338,7 +339,8 @@ int haul_tcp_listen(void *instance, void *where, struct haul_listener *core, voi
         haul_tcp_unlisten(listener);
         return err;
     }
-    bound_format(route, port, bound, bound_size);
+    bound_format(route, port, listener->bound, sizeof listener->bound);
+    snprintf(bound, bound_size, "%s", listener->bound);
     *handle = listener;
     return 0;
 }

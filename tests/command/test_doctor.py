@@ -193,6 +193,15 @@ class Recorded(DoctorTest):
         process = self.look_at(machine(without=(file,)))
         self.assert_found(process, "hugepages", "note", "no huge pages", "kernel")
 
+    def test_reserved_huge_pages(self):
+        file = "/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages"
+        require = {"HAUL_HUGEPAGES": "require"}
+        for files in ({}, {file: "0\n"}):
+            process = self.look_at(machine(files=files), environment=require)
+            self.assert_found(process, "hugepages", "broken", "no reserved huge page", "vm.nr_hugepages")
+        process = self.look_at(machine(files={file: "128\n"}), environment=require)
+        self.assert_found(process, "hugepages", "ok", "128")
+
     def test_ptrace(self):
         for scope, words in ((1, "own children"), (2, "only root"), (3, "no process")):
             process = self.look_at(
@@ -231,7 +240,10 @@ class Recorded(DoctorTest):
             process = self.look_at(machine(files=down), environment={"HAUL_NIC": nic})
             self.assert_found(process, "interface", "broken", words, "HAUL_NIC" if nic == "eth7"
                               else "ip link set eth1 up")
-        for nic in ("eth2", "mlx5_0"):
+        process = self.look_at(machine(files=down), environment={"HAUL_NIC": "mlx5_0,eth1,eth7"})
+        self.assert_found(process, "interface", "broken", "eth7 is neither", "HAUL_NIC")
+        self.assertIn("eth1 is down, and HAUL_NIC names it", process.out)
+        for nic in ("eth2", "mlx5_0", "eth2,mlx5_0"):
             process = self.look_at(machine(), environment={"HAUL_NIC": nic})
             self.assertEqual(process.code, OK)
 

@@ -2,6 +2,7 @@
 """haul info's picture of a machine: of a recorded one with a NIC on each of two nodes, and of this one."""
 import itertools
 import json
+import os
 import re
 import unittest
 import xml.etree.ElementTree as xml
@@ -167,6 +168,41 @@ class RecordedMachine(MachineTest):
         self.assertIn("* mlx??5?0 ", self.draw())
         self.assertEqual(self.machine("--topology", self.file)["place"]["nics"], ["mlx??5?0"])
 
+    def test_rails(self):
+        self.assert_marked(self.draw(RAILS="2"), "node 0", "node 1", "mlx5_0", "mlx5_1")
+        self.assertIn("NICs mlx5_0, mlx5_1; memory on nodes 0-1", self.draw(RAILS="2"))
+        self.assert_marked(self.draw(RAILS="1"), "node 0", "mlx5_0")
+        self.assertIn("3 rails are wished, and 2 can be had", " ".join(self.draw(RAILS="3").split()))
+        place = self.machine("--topology", self.file, RAILS="2")["place"]
+        self.assertEqual((place["nics"], place["nodes"]), (["mlx5_0", "mlx5_1"], "0-1"))
+
+    def test_absurd_numbers(self):
+        for mbits in (-5, 10 ** 12):
+            self.record(Recorded(mbits=(mbits, mbits)))
+            self.assertRegex(self.draw(), r"mlx5_0 .*00\.0  - +up")
+        recorded = Recorded()
+        for node in recorded.tree.iter("object"):
+            if node.get("type") == "NUMANode" and node.get("os_index") == "1":
+                node.set("os_index", "4294967290")
+        self.record(recorded)
+        process = self.run_haul("info", "--topology", self.file)
+        self.assertNotEqual(process.code, OK)
+        self.assertEqual(process.out, "")
+
+    def test_memory_of_unknown_size(self):
+        recorded = Recorded()
+        for node in recorded.tree.iter("object"):
+            if node.get("type") == "NUMANode":
+                node.set("local_memory", "0")
+        self.record(recorded)
+        self.assertRegex(self.draw(), r"node 0 .* unknown ")
+
+    def test_files_that_cannot_be_read(self):
+        os.mkfifo(self.path("fifo"))
+        for path, words in ((self.path("fifo"), "no regular file"), (self.path("nowhere"), "No such file")):
+            process = self.run_haul("info", "--topology", path)
+            self.assert_code(process, FILE, path, words)
+
     def test_wrong_files(self):
         with open(self.path("garbage"), "w", encoding="ascii") as file:
             file.write("no machine")
@@ -183,9 +219,10 @@ class RecordedMachine(MachineTest):
             self.assertEqual(process.out, "")
 
     def test_wrong_bind(self):
-        for value in ("near", "numa:x", "pci:zz"):
-            process = self.run_haul("info", "--topology", self.file, environment={"HAUL_BIND": value})
-            self.assert_code(process, USAGE, "HAUL_BIND", value)
+        for name, value in (("HAUL_BIND", "near"), ("HAUL_BIND", "numa:x"), ("HAUL_BIND", "pci:zz"),
+                            ("HAUL_RAILS", "9"), ("HAUL_PROGRESS_THREADS", "0"), ("HAUL_HUGEPAGES", "yes")):
+            process = self.run_haul("info", "--topology", self.file, environment={name: value})
+            self.assert_code(process, USAGE, name, value)
             self.assertEqual(process.out, "")
 
 

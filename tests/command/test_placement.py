@@ -41,6 +41,8 @@ class Placement(CommandTest):
     def test_bad_settings(self):
         for name, value, words in (("HAUL_BIND", "numa:", "it takes auto, none, numa:NODES"),
                                    ("HAUL_NIC", "a,,b", "separated by commas"),
+                                   ("HAUL_RAILS", "many", "auto or 1 to 8"),
+                                   ("HAUL_PROGRESS_THREADS", "9", "from 1 to 8"),
                                    ("HAUL_HUGEPAGES", "yes", "auto, never or require")):
             process = self.run_haul("recv", "127.0.0.1:0", "--out", self.out, environment={name: value})
             self.assertEqual(process.code, USAGE)
@@ -55,6 +57,8 @@ class Placement(CommandTest):
         self.assertEqual(process.code, OK)
         self.assertIn("threads cannot be bound", process.err)
         self.assertIn("memory cannot be bound", process.err)
+        process = self.run_haul(*WORK, prefix=(confined,), environment={"HAUL_BIND": "numa:0", "HAUL_LOG": "info"})
+        self.assertIn("memory on nodes any, threads on CPUs any", process.err)
 
     def test_small_and_reserved_pages(self):
         process = self.run_haul(*WORK, environment={"HAUL_HUGEPAGES": "never"})

@@ -130,6 +130,35 @@ static void test_findings(void **state)
     haul_options_destroy(options);
 }
 
+struct lines {
+    char text[8192];
+};
+
+static void keep_line(enum haul_log_level level, const char *line, void *arg)
+{
+    struct lines *lines = arg;
+    size_t used = strlen(lines->text);
+    (void)level;
+    snprintf(lines->text + used, sizeof lines->text - used, "%s\n", line);
+}
+
+/* A provider that chose a NIC and could not be opened leaves memory and threads where they are. */
+static void test_a_failed_open_places_nothing(void **state)
+{
+    struct lines lines = {.text = ""};
+    struct haul_context *context;
+    struct haul_options *options = options_with("auto");
+    (void)state;
+    OK(haul_options_set(options, "log", "info"));
+    haul_log_set(keep_line, &lines);
+    OK(haul_open(&context, options));
+    haul_close(context);
+    haul_log_set(NULL, NULL);
+    haul_options_destroy(options);
+    assert_non_null(strstr(lines.text, "vain0 does not open")); /* it was tried */
+    assert_null(strstr(lines.text, "NIC vain0"));
+}
+
 /* tcp works beside them: by its name, and as what is left for auto. */
 static void test_others_work(void **state)
 {
@@ -154,8 +183,11 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_signal_handlers_stay), /* before another has loaded that plugin */
-        cmocka_unit_test(test_reasons_are_reported),  cmocka_unit_test(test_findings),
-        cmocka_unit_test(test_they_cannot_be_opened), cmocka_unit_test(test_others_work),
+        cmocka_unit_test(test_reasons_are_reported),
+        cmocka_unit_test(test_findings),
+        cmocka_unit_test(test_they_cannot_be_opened),
+        cmocka_unit_test(test_a_failed_open_places_nothing),
+        cmocka_unit_test(test_others_work),
     };
     return cmocka_run_group_tests_name("plugins", tests, NULL, NULL);
 }

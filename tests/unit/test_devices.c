@@ -174,6 +174,49 @@ static void test_verbs(void **state)
     assert_int_equal(look_for(machine, "mlx5_1")->state, HAUL_DEVICE_DOWN);
 }
 
+/* A device is as good as its best port, whichever that is. */
+static void test_second_port(void **state)
+{
+    struct machine *machine = *state;
+    put(machine, "class/infiniband/mlx4_0/ports/1/state", "1: DOWN");
+    put(machine, "class/infiniband/mlx4_0/ports/1/rate", "40 Gb/sec (4X QDR)");
+    put(machine, "class/infiniband/mlx4_0/ports/2/state", "4: ACTIVE");
+    put(machine, "class/infiniband/mlx4_0/ports/2/rate", "10 Gb/sec (4X)");
+    put(machine, "class/infiniband/mlx4_1/ports/1/state", "4: ACTIVE");
+    put(machine, "class/infiniband/mlx4_1/ports/1/rate", "40 Gb/sec (4X QDR)");
+    put(machine, "class/infiniband/mlx4_1/ports/2/state", "1: DOWN");
+    put(machine, "class/infiniband/mlx4_1/ports/2/rate", "100 Gb/sec (4X EDR)");
+    assert_int_equal(look_for(machine, "mlx4_0")->state, HAUL_DEVICE_UP);
+    assert_int_equal(look_for(machine, "mlx4_0")->mbits, 10000);
+    assert_int_equal(look_for(machine, "mlx4_1")->state, HAUL_DEVICE_UP);
+    assert_int_equal(look_for(machine, "mlx4_1")->mbits, 40000);
+}
+
+/* Behind Intel's VMD domains have more than 16 bits. */
+static void test_large_domain(void **state)
+{
+    struct machine *machine = *state;
+    put(machine, "class/net/eth0/operstate", "up");
+    lead(machine, "class/net/eth0/device", "devices/pci10000:e0/10000:e0:03.0/10000:e1:00.0");
+    assert_string_equal(look_for(machine, "eth0")->pci, "10000:e1:00.0");
+}
+
+/* In the order of their names, and not of the folder. */
+static void test_order(void **state)
+{
+    static const char *const names[] = {"veth7", "eth1", "veth0", "br0"};
+    static const char *const sorted[] = {"br0", "eth1", "veth0", "veth7"};
+    struct machine *machine = *state;
+    for (size_t i = 0; i < HAUL_COUNT_OF(names); i++) {
+        char file[128];
+        snprintf(file, sizeof file, "class/net/%s/operstate", names[i]);
+        put(machine, file, "up");
+    }
+    assert_int_equal(haul_devices_look(machine->root, &machine->topology), 0);
+    for (size_t i = 0; i < HAUL_COUNT_OF(sorted); i++)
+        assert_string_equal(machine->topology.devices[i].name, sorted[i]);
+}
+
 /* Soft-RoCE has no hardware of its own: it is where its interface is. */
 static void test_verbs_in_software(void **state)
 {
@@ -219,6 +262,7 @@ static void test_nothing_there(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        TEST(test_second_port),       TEST(test_large_domain),           TEST(test_order),
         TEST(test_interfaces),        TEST(test_stacked_interfaces),     TEST(test_verbs),
         TEST(test_verbs_in_software), TEST(test_devices_that_are_known), TEST(test_nothing_there),
     };

@@ -258,9 +258,9 @@ static void what_is_required_and_missing_is_an_error(void **state)
         skip();
     }
     char wanted[64];
-    size_t units = reserved_pages_left() + 3;
-    snprintf(wanted, sizeof wanted, "needs %zu reserved huge pages of 2 MiB", units);
-    const char *const sentences[] = {wanted, "3 of them are missing", "vm.nr_hugepages",
+    size_t left = reserved_pages_left(), units = left + 3;
+    snprintf(wanted, sizeof wanted, "needs more of them (%zu) than are free (%zu)", units, left);
+    const char *const sentences[] = {"reserved huge pages of 2 MiB", wanted, "vm.nr_hugepages",
                                      "HAUL_HUGEPAGES=auto"};
     assert_refused(units, sentences, HAUL_COUNT_OF(sentences));
 }
@@ -356,7 +356,7 @@ static void with_too_few_left_it_fails(void **state)
         print_message("the system overcommits huge pages\n");
         skip();
     }
-    const char *const sentences[] = {"needs 2 reserved", "1 of them are missing"};
+    const char *const sentences[] = {"needs more of them (2) than are free (1)"};
     struct haul_mapping most = map(reserved_pages_left() - 1, false, &require);
     assert_refused(2, sentences, HAUL_COUNT_OF(sentences));
     assert_int_equal(reserved_pages_left(), 1);

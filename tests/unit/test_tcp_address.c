@@ -395,6 +395,7 @@ static void test_out_of_descriptors(void **state)
     assert_int_equal(engine->accepted_count, 2);
     assert_int_equal(host_log_lines, lines + 1);
     assert_non_null(strstr(host_logged, "cannot accept connections: Too many open files"));
+    assert_null(strstr(host_logged, ":0 cannot")); /* the port that it got */
     for (int i = 0; i < 3; i++) {
         fake_clock_ns += 100000000;
         fake_settle(engine);

@@ -208,23 +208,33 @@ void haul_doctor_rdma(struct haul_doctor *doctor)
 
 static void check_nic_setting(struct haul_doctor *doctor)
 {
-    char nic[HAUL_DOCTOR_TEXT];
-    haul_doctor_setting(doctor, "nic", nic);
-    if (*nic && !haul_doctor_access(doctor, F_OK, "/sys/class/net/%s", nic) &&
-        !haul_doctor_access(doctor, F_OK, INFINIBAND "/%s", nic))
-        haul_doctor_find(doctor, HAUL_FINDING_BROKEN, "interface",
-                         "set HAUL_NIC to one of `ls /sys/class/net /sys/class/infiniband`, or "
-                         "unset it",
-                         "HAUL_NIC=%s is neither an interface nor an RDMA device of this machine",
-                         nic);
+    char nics[HAUL_DOCTOR_TEXT], *rest;
+    haul_doctor_setting(doctor, "nic", nics);
+    for (char *nic = strtok_r(nics, ",", &rest); nic; nic = strtok_r(NULL, ",", &rest))
+        if (!haul_doctor_access(doctor, F_OK, "/sys/class/net/%s", nic) &&
+            !haul_doctor_access(doctor, F_OK, INFINIBAND "/%s", nic))
+            haul_doctor_find(
+                doctor, HAUL_FINDING_BROKEN, "interface",
+                "set HAUL_NIC to one of `ls /sys/class/net /sys/class/infiniband`, or "
+                "unset it",
+                "HAUL_NIC: %s is neither an interface nor an RDMA device of this machine", nic);
 }
 
-static void check_interface(struct haul_doctor *doctor, const char *name, const char *nic)
+static bool list_has(const char *list, const char *name)
+{
+    size_t length = strlen(name);
+    for (const char *at = list; (at = strstr(at, name)); at += length)
+        if ((at == list || at[-1] == ',') && (at[length] == ',' || !at[length]))
+            return true;
+    return false;
+}
+
+static void check_interface(struct haul_doctor *doctor, const char *name, const char *nics)
 {
     char state[HAUL_DOCTOR_TEXT], speed[HAUL_DOCTOR_TEXT], advice[ADVICE_BYTES];
     if (!haul_doctor_line(doctor, state, "/sys/class/net/%s/operstate", name))
         return; /* no interface: a file beside them */
-    bool chosen = !strcmp(name, nic);
+    bool chosen = list_has(nics, name);
     if (!strcmp(state, "up") || !strcmp(state, "unknown")) { /* (some drivers never tell) */
         int mbit =
             haul_doctor_line(doctor, speed, "/sys/class/net/%s/speed", name) ? atoi(speed) : -1;
@@ -247,12 +257,12 @@ static void check_interface(struct haul_doctor *doctor, const char *name, const 
 
 void haul_doctor_interfaces(struct haul_doctor *doctor)
 {
-    char nic[HAUL_DOCTOR_TEXT];
+    char nics[HAUL_DOCTOR_TEXT];
     struct haul_doctor_names names = haul_doctor_names(doctor, "/sys/class/net");
-    haul_doctor_setting(doctor, "nic", nic);
+    haul_doctor_setting(doctor, "nic", nics);
     check_nic_setting(doctor);
     for (int i = 0; i < names.count; i++)
         if (strcmp(names.entries[i]->d_name, "lo") != 0)
-            check_interface(doctor, names.entries[i]->d_name, nic);
+            check_interface(doctor, names.entries[i]->d_name, nics);
     haul_doctor_names_free(&names);
 }

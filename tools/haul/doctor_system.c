@@ -8,6 +8,7 @@
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -103,8 +104,29 @@ void haul_doctor_files(struct haul_doctor *doctor)
 
 /* ---- The kernel ----------------------------------------------------------------------------- */
 
+/* For HAUL_HUGEPAGES=require. */
+static void check_reserved_pages(struct haul_doctor *doctor)
+{
+    static const char file[] = "/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages";
+    char line[HAUL_DOCTOR_TEXT];
+    unsigned long pages = haul_doctor_line(doctor, line, "%s", file) ? strtoul(line, NULL, 10) : 0;
+    if (pages > 0)
+        haul_doctor_find(doctor, HAUL_FINDING_OK, "hugepages", NULL,
+                         "reserved huge pages of 2 MiB that are free: %lu", pages);
+    else
+        haul_doctor_find(doctor, HAUL_FINDING_BROKEN, "hugepages",
+                         "reserve some, as root: sysctl vm.nr_hugepages=NUMBER (of 2 MiB each, as "
+                         "many as HAUL_POOL_MAX); or set HAUL_HUGEPAGES=auto",
+                         "HAUL_HUGEPAGES=require, and no reserved huge page is free");
+}
+
 void haul_doctor_huge_pages(struct haul_doctor *doctor)
 {
+    char setting[HAUL_DOCTOR_TEXT];
+    if (!strcmp(haul_doctor_setting(doctor, "hugepages", setting), "require")) {
+        check_reserved_pages(doctor);
+        return;
+    }
     static const char file[] = "/sys/kernel/mm/transparent_hugepage/enabled";
     char line[HAUL_DOCTOR_TEXT];
     bool there = haul_doctor_line(doctor, line, "%s", file);

@@ -310,8 +310,11 @@ static void draw_node(struct drawing *drawing, const struct haul_machine_node *n
     const double gib = 1024.0 * 1024 * 1024;
     bool used = list_has(drawing->machine->place.nodes, node->number);
     struct text text = {.length = 0};
-    append(&text, "node %-4u %s %6.1f GiB", node->number, mark(drawing, used),
-           (double)node->bytes / gib);
+    append(&text, "node %-4u %s ", node->number, mark(drawing, used));
+    if (node->bytes > 0)
+        append(&text, "%6.1f GiB", (double)node->bytes / gib);
+    else
+        append(&text, "%10s", "unknown");
     append_cpus(drawing, &text, node);
     if (!node->memory_allowed)
         append(&text, "  [not allowed]");
