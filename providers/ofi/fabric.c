@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Opening one of libfabric's providers: fabric, domain, and two endpoints, each with its addresses
- * and its queue.
+ * Opening one of libfabric's providers: for each rail fabric, domain, and two endpoints, each with
+ * its addresses and its queue.
  *
  * A reader of its own. Endpoints of one domain share what their provider keeps. net (of 1.16 and
  * 1.17) breaks it when an endpoint is closed in the middle of a read: it frees that read twice, and
@@ -8,9 +8,9 @@
  * with it. Where memory that reads land in must be registered there can be no two.
  *
  * Waiting. libfabric arms a queue's descriptor when it is asked whether one may sleep. A queue has
- * a descriptor in the event loop where the provider can make one. It is watched for edges:
- * progress() empties the queue in every pass, and some providers leave the descriptor readable for
- * ever (net of 1.17). Where there is none the queue is polled, see read.c.
+ * a descriptor in the event loop (or in its worker's set) where the provider can make one. It is
+ * watched for edges: progress() empties the queue in every pass, and some providers leave the
+ * descriptor readable for ever (net of 1.17). Where there is none the queue is polled, see read.c.
  */
 #include "ofi.h"
 
@@ -28,7 +28,7 @@ static void ready(void *arg, uint32_t events)
 
 /* ---- Sides ---------------------------------------------------------------------------------- */
 
-static void close_side(struct haul_ofi *ofi, struct haul_ofi_side *side)
+static void close_side(struct haul_ofi_rail *rail, struct haul_ofi_side *side)
 {
     if (side->endpoint)
         fi_close(&side->endpoint->fid);
@@ -38,16 +38,22 @@ static void close_side(struct haul_ofi *ofi, struct haul_ofi_side *side)
         fi_close(&side->queue->fid);
     if (side->addresses)
         fi_close(&side->addresses->fid);
-    if (side->domain && side->domain != ofi->domain)
+    if (side->domain && side->domain != rail->domain)
         fi_close(&side->domain->fid);
     *side = (struct haul_ofi_side){.fd = -1};
 }
 
-static int open_domain(struct haul_ofi *ofi, struct haul_ofi_side *side)
+/* (libfabric's calls do not change what is asked for, but do not say so.) */
+static struct fi_info *asked(const struct haul_ofi_rail *rail)
 {
-    struct fid_domain *domain = ofi->domain;
-    bool own = side == &ofi->reader && ofi->over_sockets;
-    int err = own ? fi_domain(ofi->fabric, ofi->info, &domain, NULL) : 0;
+    return (struct fi_info *)(uintptr_t)rail->info;
+}
+
+static int open_domain(struct haul_ofi_rail *rail, struct haul_ofi_side *side)
+{
+    struct fid_domain *domain = rail->domain;
+    bool own = side == &rail->reader && rail->ofi->over_sockets;
+    int err = own ? fi_domain(rail->fabric, asked(rail), &domain, NULL) : 0;
     side->domain = err ? NULL : domain;
     return err;
 }
@@ -65,10 +71,10 @@ static int open_queue(struct haul_ofi_side *side)
     return fi_cq_open(side->domain, &attr, &side->queue, NULL);
 }
 
-static int open_endpoint(struct haul_ofi *ofi, struct haul_ofi_side *side)
+static int open_endpoint(struct haul_ofi_rail *rail, struct haul_ofi_side *side)
 {
     struct fi_av_attr attr = {.type = FI_AV_TABLE};
-    int err = fi_endpoint(side->domain, ofi->info, &side->endpoint, NULL);
+    int err = fi_endpoint(side->domain, asked(rail), &side->endpoint, NULL);
     if (!err)
         err = fi_av_open(side->domain, &attr, &side->addresses, NULL);
     if (!err)
@@ -78,49 +84,109 @@ static int open_endpoint(struct haul_ofi *ofi, struct haul_ofi_side *side)
     return err ? err : fi_enable(side->endpoint);
 }
 
-/* Returns libfabric's error; then nothing is open. */
-static int open_side(struct haul_ofi *ofi, struct haul_ofi_side *side)
+static bool watch_side(struct haul_ofi_rail *rail, struct haul_ofi_side *side)
 {
-    int err = open_domain(ofi, side);
+    if (rail->worker)
+        return haul_ofi_worker_watch(rail->worker, side->fd);
+    return haul_ofi_host->watch(rail->ofi->engine, side->fd, EPOLLIN | EPOLLET, ready, NULL,
+                                &side->watch) == 0;
+}
+
+/* Returns libfabric's error; then nothing is open. */
+static int open_side(struct haul_ofi_rail *rail, struct haul_ofi_side *side)
+{
+    int err = open_domain(rail, side);
     if (!err)
         err = open_queue(side);
     if (!err)
-        err = open_endpoint(ofi, side);
-    if (!err && side->fd >= 0 &&
-        haul_ofi_host->watch(ofi->engine, side->fd, EPOLLIN | EPOLLET, ready, NULL, &side->watch))
+        err = open_endpoint(rail, side);
+    if (!err && side->fd >= 0 && !watch_side(rail, side))
         err = -FI_ENOMEM;
     if (err)
-        close_side(ofi, side);
+        close_side(rail, side);
     return err;
 }
 
-int haul_ofi_renew_reader(struct haul_ofi *ofi)
+static int renew_reader(struct haul_ofi_rail *rail)
 {
-    int err = ofi->reader.endpoint ? fi_close(&ofi->reader.endpoint->fid) : 0;
+    const char *kind = rail->ofi->kind;
+    int err = rail->reader.endpoint ? fi_close(&rail->reader.endpoint->fid) : 0;
     if (err) /* its reads may go on */
-        return haul_ofi_host->fail(HAUL_BUSY, "ofi:%s: an endpoint could not be closed: %s",
-                                   ofi->kind, haul_ofi_error(err));
-    ofi->reader.endpoint = NULL;
-    close_side(ofi, &ofi->reader);
-    err = open_side(ofi, &ofi->reader);
-    haul_ofi_insert_known(ofi);
-    return err ? haul_ofi_host->fail(HAUL_SYSTEM, "ofi:%s: no new endpoint: %s", ofi->kind,
+        return haul_ofi_host->fail(HAUL_BUSY, "ofi:%s: an endpoint could not be closed: %s", kind,
+                                   haul_ofi_error(err));
+    rail->reader.endpoint = NULL;
+    close_side(rail, &rail->reader);
+    err = open_side(rail, &rail->reader);
+    haul_ofi_insert_known(rail);
+    return err ? haul_ofi_host->fail(HAUL_SYSTEM, "ofi:%s: no new endpoint: %s", kind,
                                      haul_ofi_error(err))
                : 0;
 }
 
-bool haul_ofi_may_sleep(struct haul_ofi *ofi)
+int haul_ofi_renew_reader(struct haul_ofi_rail *rail)
 {
-    struct fid *queues[] = {&ofi->exporter.queue->fid, &ofi->reader.queue->fid};
-    size_t count = ofi->reader.queue ? 2 : 1;
-    if (ofi->exporter.fd < 0 || (count == 2 && ofi->reader.fd < 0))
-        return true; /* polled */
-    return fi_trywait(ofi->fabric, queues, (int)count) != -FI_EAGAIN;
+    haul_ofi_lock(rail);
+    int err = renew_reader(rail);
+    haul_ofi_unlock(rail);
+    haul_ofi_worker_wake(rail->worker); /* it has a new queue */
+    return err;
+}
+
+/* ---- Rails ---------------------------------------------------------------------------------- */
+
+static void close_rail(struct haul_ofi_rail *rail)
+{
+    close_side(rail, &rail->reader);
+    close_side(rail, &rail->exporter);
+    if (rail->domain)
+        fi_close(&rail->domain->fid);
+    if (rail->fabric)
+        fi_close(&rail->fabric->fid);
+    pthread_mutex_destroy(&rail->lock);
+    pthread_mutex_destroy(&rail->turn);
+}
+
+/* A way has one address, and a peer's address one format, for all rails. */
+static bool is_like(const struct fi_info *one, const struct fi_info *other)
+{
+    return one->addr_format == other->addr_format &&
+           one->ep_attr->protocol == other->ep_attr->protocol &&
+           one->ep_attr->protocol_version == other->ep_attr->protocol_version &&
+           one->domain_attr->mr_mode == other->domain_attr->mr_mode;
+}
+
+/* Returns libfabric's error, of what; then nothing is open. */
+static int open_rail(struct haul_ofi_rail *rail, const char **what)
+{
+    const struct haul_ofi_rail *first = rail->ofi->rails;
+    int err = is_like(first->info, rail->info) ? 0 : -FI_EOTHER;
+    *what = "mode";
+    pthread_mutex_init(&rail->turn, NULL);
+    pthread_mutex_init(&rail->lock, NULL);
+    if (!err) {
+        *what = "fabric";
+        err = fi_fabric(rail->info->fabric_attr, &rail->fabric, NULL);
+    }
+    if (!err) {
+        *what = "domain";
+        err = fi_domain(rail->fabric, asked(rail), &rail->domain, NULL);
+    }
+    if (!err) {
+        *what = "endpoint";
+        err = open_side(rail, &rail->reader);
+    }
+    if (!err)
+        err = open_side(rail, &rail->exporter);
+    if (err)
+        close_rail(rail);
+    else
+        haul_ofi_note_network(rail);
+    return err;
 }
 
 /* ---- The instance --------------------------------------------------------------------------- */
 
-static int find(struct haul_ofi *ofi)
+static int find(struct haul_ofi *ofi, struct haul_ofi_nics *nics)
 {
     const struct haul_ofi_kind *kind = haul_ofi_kind_named(ofi->kind);
     ofi->over_sockets = kind->over_sockets;
@@ -136,31 +202,43 @@ static int find(struct haul_ofi *ofi)
                                    ofi->kind, FI_MAJOR(fi_version()), FI_MINOR(fi_version()),
                                    FI_MAJOR(kind->sound_since), FI_MINOR(kind->sound_since),
                                    haul_ofi_instead());
-    return haul_ofi_find_nic(ofi);
+    return haul_ofi_find_nics(ofi, nics);
 }
 
-static int open_all(struct haul_ofi *ofi)
+/* Opens those that can be; errors: none can. */
+static int open_rails(struct haul_ofi *ofi, const struct haul_ofi_nics *nics)
 {
-    const char *what = "fabric";
-    int err = fi_fabric(ofi->info->fabric_attr, &ofi->fabric, NULL);
-    if (!err) {
-        what = "domain";
-        err = fi_domain(ofi->fabric, ofi->info, &ofi->domain, NULL);
+    const char *what = "", *advice = "";
+    int err = 0;
+    for (size_t i = 0; i < nics->count; i++) {
+        struct haul_ofi_rail *rail = &ofi->rails[ofi->rail_count];
+        *rail = (struct haul_ofi_rail){
+            .ofi = ofi,
+            .index = ofi->rail_count,
+            .nic = nics->numbers[i],
+            .info = nics->infos[i],
+            .worker = haul_ofi_worker_of(ofi, ofi->rail_count),
+            .reader.fd = -1,
+            .exporter.fd = -1,
+        };
+        TAILQ_INIT(&rail->posted);
+        haul_ofi_name_rail(rail);
+        err = open_rail(rail, &what);
+        if (!err)
+            ofi->rail_count++;
+        else if (nics->count > 1)
+            haul_ofi_host->log(HAUL_LOG_WARNING,
+                               "ofi:%s: NIC %s is not used: its %s cannot be opened: %s", ofi->kind,
+                               rail->name, what, haul_ofi_error(err));
     }
-    if (!err) {
-        what = "endpoint";
-        err = open_side(ofi, &ofi->reader);
-    }
-    if (!err)
-        err = open_side(ofi, &ofi->exporter);
     /* rxm's queue has 256 entries for each of FI_UNIVERSE_SIZE peers (1024), which libfabric lets
      * nobody else say; the queues of some devices (rxe) hold less. */
-    const char *advice = err == -FI_EINVAL && strstr(ofi->info->fabric_attr->prov_name, "rxm")
-                             ? "; if the device's queues are small, set FI_UNIVERSE_SIZE=64"
-                             : "";
-    return err ? haul_ofi_host->fail(HAUL_PROVIDER, "ofi:%s: its %s cannot be opened: %s%s",
-                                     ofi->kind, what, haul_ofi_error(err), advice)
-               : 0;
+    if (err == -FI_EINVAL && strstr(nics->infos[0]->fabric_attr->prov_name, "rxm"))
+        advice = "; if the device's queues are small, set FI_UNIVERSE_SIZE=64";
+    return ofi->rail_count > 0
+               ? 0
+               : haul_ofi_host->fail(HAUL_PROVIDER, "ofi:%s: its %s cannot be opened: %s%s",
+                                     ofi->kind, what, haul_ofi_error(err), advice);
 }
 
 /* libfabric and what lies below it do not survive a fork(). */
@@ -176,6 +254,7 @@ static int check_process(void)
 
 int haul_ofi_open(struct haul_engine *engine, const char *kind, void **rma)
 {
+    struct haul_ofi_nics nics = {.count = 0};
     if (check_process())
         return HAUL_UNSUPPORTED;
     struct haul_ofi *ofi = calloc(1, sizeof *ofi);
@@ -183,15 +262,19 @@ int haul_ofi_open(struct haul_engine *engine, const char *kind, void **rma)
         return haul_ofi_host->fail(HAUL_NO_MEMORY, "no memory for the provider ofi");
     ofi->engine = engine;
     strncpy(ofi->kind, kind, sizeof ofi->kind - 1);
-    ofi->reader.fd = ofi->exporter.fd = -1;
     ofi->fence_ns = UINT64_MAX;
     TAILQ_INIT(&ofi->waiting);
-    TAILQ_INIT(&ofi->posted);
     TAILQ_INIT(&ofi->ended);
     TAILQ_INIT(&ofi->unused);
-    int err = find(ofi);
+    STAILQ_INIT(&ofi->finished);
+    pthread_mutex_init(&ofi->finished_lock, NULL);
+    int err = find(ofi, &nics);
     if (!err)
-        err = open_all(ofi);
+        err = haul_ofi_workers_make(ofi, nics.count);
+    if (!err)
+        err = open_rails(ofi, &nics);
+    if (!err)
+        err = haul_ofi_workers_start(ofi);
     if (err) {
         haul_ofi_close(ofi);
         return err;
@@ -203,14 +286,11 @@ int haul_ofi_open(struct haul_engine *engine, const char *kind, void **rma)
 void haul_ofi_close(void *rma)
 {
     struct haul_ofi *ofi = rma;
-    close_side(ofi, &ofi->reader);
-    close_side(ofi, &ofi->exporter);
-    if (ofi->domain)
-        fi_close(&ofi->domain->fid);
-    if (ofi->fabric)
-        fi_close(&ofi->fabric->fid);
-    if (ofi->info)
-        fi_freeinfo(ofi->info);
+    haul_ofi_workers_stop(ofi);
+    for (unsigned i = 0; i < ofi->rail_count; i++)
+        close_rail(&ofi->rails[i]);
+    fi_freeinfo(ofi->found);
     haul_ofi_reads_free(ofi);
+    pthread_mutex_destroy(&ofi->finished_lock);
     free(ofi);
 }

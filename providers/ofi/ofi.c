@@ -239,6 +239,7 @@ static const struct haul_rma_ops rma_ops = {
     .fence = haul_ofi_fence,
     .progress = haul_ofi_progress,
     .deadline_ns = haul_ofi_deadline_ns,
+    .rails = haul_ofi_rails,
 };
 
 HAUL_API haul_provider_entry_fn haul_provider_entry;

@@ -29,11 +29,11 @@ start_client 1 "$(sed -n 's/^listening //p' guard.out)" a 100000 $BYTES 3>&-
 client=$started
 expect "receive 60000" "received 0"
 for _ in $(seq $ROUNDS); do
-    silence_rdma
+    silence_rdma va vb
     ask "receive 1000"
     while [ "$answer" != "time is up" ]; do ask "receive 1000"; done # (those had come before)
     expect guard guarded
-    end_silence
+    end_silence va vb
     expect "take 6" "taken 6"
     sleep $REPEATS_S # nothing announces what does not come
     expect check untouched

@@ -31,7 +31,7 @@ wait_for is_gone "$client"
 say "whole wire silent: the client noticed after $(echo "$began $(now)" | awk '{ printf "%.1f", $2 - $1 }') s"
 grep HAUL_PEER_LOST client-2.err || fail "client 2 does not say what happened"
 still_served 1 server
-end_silence
+end_silence va vb
 start_client 3 "$B:$port" a 5 $BYTES
 check_client 3 "$started" 5 server
 
@@ -39,12 +39,12 @@ check_client 3 "$started" 5 server
 start_client 4 "$B:$port" a 200 $BYTES
 client=$started
 wait_for has_lines "^message 4 " server.out 3
-silence_rdma
+silence_rdma va vb
 began=$(now)
 check_client 4 "$client" 200 server
 say "RDMA silent: all had come, by the channel, after $(echo "$began $(now)" | awk '{ printf "%.1f", $2 - $1 }') s (stall: $STALL_S s)"
 still_served 1 server
-end_silence
+end_silence va vb
 before=$(packets a)
 start_client 5 "$B:$port" a 5 $BYTES
 check_client 5 "$started" 5 server

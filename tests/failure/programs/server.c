@@ -5,11 +5,12 @@
  *
  * Standard input, a word per line: "take" receives, answers calls and releases (so it begins);
  * "return" answers with the letters that it gets, given; "keep" receives, but neither answers nor
- * releases; "check" reads all that is kept again; "pause" receives nothing; "stats" prints some.
- * The end of input ends it. Standard output: "listening ADDRESS"; "message CLIENT NUMBER", or
- * "stranger" if it is no letter; "paused", "keeping" and "returning" from then on; "kept COUNT";
- * "right COUNT", checked again; "stats ..."; and "lost CLIENT NS" with the (monotonic) time when a
- * client that has sent something was gone. */
+ * releases; "check" reads all that is kept again; "pause" receives nothing; "stats" prints some,
+ * "rails" a line for each. The end of input ends it. Standard output: "listening ADDRESS"; "message
+ * CLIENT NUMBER", or "stranger" if it is no letter; "paused", "keeping" and "returning" from then
+ * on; "kept COUNT"; "right COUNT", checked again; "stats ..."; "rail NAME BYTES", and "rails COUNT"
+ * behind them; and "lost CLIENT NS" with the (monotonic) time when a client that has sent something
+ * was gone. */
 #include "letter.h"
 
 #include <poll.h>
@@ -120,6 +121,15 @@ static void print_stats(void)
            (unsigned long long)stats.pool_used_bytes);
 }
 
+static void print_rails(void)
+{
+    struct haul_rail_stats rails[8];
+    size_t count = haul_context_rails(context, rails, sizeof rails / sizeof *rails);
+    for (size_t i = 0; i < count; i++)
+        printf("rail %s %llu\n", rails[i].name, (unsigned long long)rails[i].bytes_read);
+    printf("rails %zu\n", count);
+}
+
 /* Obeys a line of input, if there is one. Returns false at its end. */
 static bool obey(enum mode *mode)
 {
@@ -145,6 +155,8 @@ static bool obey(enum mode *mode)
         check_kept();
     } else if (!strcmp(line, "stats\n")) {
         print_stats();
+    } else if (!strcmp(line, "rails\n")) {
+        print_rails();
     }
     return true;
 }

@@ -84,19 +84,19 @@ end_client() {
         fail "messages of client $1 are missing"
 }
 
-# The wire drops RDMA's packets (RoCE is UDP to port 4791), and nothing else.
+# silence_rdma INTERFACE...: they drop RDMA's packets (RoCE is UDP to port 4791), and nothing else.
 silence_rdma() {
-    for end in va vb; do
-        tc qdisc replace dev $end root handle 1: prio
-        tc qdisc add dev $end parent 1:3 netem loss 100% limit 100000
-        tc filter add dev $end parent 1: protocol ip u32 match ip protocol 17 0xff match ip dport 4791 0xffff flowid 1:3
+    for end in "$@"; do
+        tc qdisc replace dev "$end" root handle 1: prio
+        tc qdisc add dev "$end" parent 1:3 netem loss 100% limit 100000
+        tc filter add dev "$end" parent 1: protocol ip u32 match ip protocol 17 0xff match ip dport 4791 0xffff flowid 1:3
     done
 }
 
-end_silence() {
-    for end in va vb; do
-        tc qdisc del dev $end root
-        tc qdisc replace dev $end root pfifo limit 20000
+end_silence() { # INTERFACE...
+    for end in "$@"; do
+        tc qdisc del dev "$end" root
+        tc qdisc replace dev "$end" root pfifo limit 20000
     done
 }
 

@@ -1,0 +1,189 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Reads that may never end.
+ *
+ * Errors of a queue end the piece that they name. Some ends are never told: of a read of a peer
+ * that is silent, or whose connection libfabric goes on retrying. So fence() gives the peer's
+ * posted pieces up to FENCE_NS to end by themselves; what is left then is ended by closing the
+ * reader, the one thing after which no provider writes any more. Pieces of other peers that this
+ * hits are posted again, from where they began.
+ *
+ * A rail whose wire is cut is as silent. Where the peer can be read over other rails, pieces that
+ * have not moved are ended in the same way, and the others read them: after STALL_NS where the
+ * others move meanwhile; after LONG_STALL_NS where nothing was asked of them. (core gives up reads
+ * that have not moved for 10 s.) Where they do not move either it is the peer that is silent, and
+ * nothing would be won. */
+#include "ofi.h"
+
+#define NS_PER_MS ((uint64_t)1000000)
+#define FENCE_NS (1000 * NS_PER_MS)
+#define LOOK_NS (500 * NS_PER_MS)
+#define STALL_NS (3000 * NS_PER_MS)
+#define LONG_STALL_NS (6000 * NS_PER_MS)
+
+/* ---- Ending what a rail has ----------------------------------------------------------------- */
+
+/* The reader is closed: nothing is written any more. */
+static void settle_posted(struct haul_ofi_rail *rail)
+{
+    struct haul_ofi_piece *piece;
+    while ((piece = TAILQ_LAST(&rail->posted, haul_ofi_pieces)) != NULL) {
+        haul_ofi_take_from_posted(piece);
+        piece->blocked = false;
+        if (piece->read->fenced)
+            haul_ofi_piece_over(piece, HAUL_CANCELLED);
+        else /* in the order that they had */
+            TAILQ_INSERT_HEAD(&rail->ofi->waiting, piece, node);
+    }
+}
+
+/* Returns whether the reader was closed. Then only pieces are still in `posted` that have not ended
+ * by themselves, and that nobody else has. */
+static bool close_reader(struct haul_ofi_rail *rail)
+{
+    int err = haul_ofi_renew_reader(rail);
+    if (err == HAUL_BUSY)
+        return false; /* their memory stays where it is */
+    if (err)
+        haul_ofi_host->log(HAUL_LOG_ERROR, "ofi:%s can read no more over NIC %s; arrays come %s",
+                           rail->ofi->kind, rail->name,
+                           rail->ofi->rail_count > 1 ? "over the others" : "by the channel");
+    haul_ofi_pieces_finish(rail->ofi);
+    return true;
+}
+
+/* ---- Fencing -------------------------------------------------------------------------------- */
+
+static struct haul_ofi_piece *waiting_piece_of(const struct haul_ofi_peer *peer)
+{
+    struct haul_ofi_piece *piece;
+    TAILQ_FOREACH(piece, &peer->ofi->waiting, node)
+    if (piece->read->peer == peer)
+        return piece;
+    return NULL;
+}
+
+static bool mark_posted_of(const struct haul_ofi_peer *peer, struct haul_ofi_rail *rail)
+{
+    struct haul_ofi_piece *piece;
+    bool any = false;
+    TAILQ_FOREACH(piece, &rail->posted, node)
+    {
+        piece->read->fenced |= piece->read->peer == peer;
+        any |= piece->read->peer == peer;
+    }
+    return any;
+}
+
+void haul_ofi_fence(void *handle)
+{
+    struct haul_ofi_peer *peer = handle;
+    struct haul_ofi *ofi = peer->ofi;
+    struct haul_ofi_piece *piece;
+    bool posted = false;
+    while ((piece = waiting_piece_of(peer)) != NULL) {
+        TAILQ_REMOVE(&ofi->waiting, piece, node);
+        haul_ofi_piece_over(piece, HAUL_CANCELLED);
+    }
+    for (unsigned i = 0; i < ofi->rail_count; i++)
+        posted |= mark_posted_of(peer, &ofi->rails[i]);
+    uint64_t until_ns = haul_ofi_host->now_ns() + FENCE_NS;
+    if (posted && until_ns < ofi->fence_ns)
+        ofi->fence_ns = until_ns;
+    haul_ofi_host->wake(ofi->engine);
+}
+
+static bool any_fenced(const struct haul_ofi_rail *rail)
+{
+    const struct haul_ofi_piece *piece;
+    TAILQ_FOREACH(piece, &rail->posted, node)
+    if (piece->read->fenced)
+        return true;
+    return false;
+}
+
+bool haul_ofi_end_fenced(struct haul_ofi *ofi)
+{
+    bool did = false;
+    if (ofi->fence_ns == UINT64_MAX || haul_ofi_host->now_ns() < ofi->fence_ns)
+        return false;
+    ofi->fence_ns = UINT64_MAX;
+    for (unsigned i = 0; i < ofi->rail_count; i++) {
+        struct haul_ofi_rail *rail = &ofi->rails[i];
+        if (!any_fenced(rail))
+            continue;
+        if (!close_reader(rail)) {
+            ofi->fence_ns = haul_ofi_host->now_ns() + FENCE_NS;
+            continue;
+        }
+        haul_ofi_host->log(
+            HAUL_LOG_INFO,
+            "ofi:%s: reads of a peer that is gone did not end; their endpoint was closed",
+            ofi->kind);
+        settle_posted(rail);
+        did = true;
+    }
+    return did;
+}
+
+/* ---- Rails that do not move ----------------------------------------------------------------- */
+
+static bool has_idle_path(const struct haul_ofi_peer *peer, uint64_t now_ns)
+{
+    for (unsigned i = 0; i < peer->ofi->rail_count; i++) {
+        const struct haul_ofi_address *address = peer->paths[i].address;
+        if (address && address->posted == 0 && !haul_ofi_is_shunned(address, now_ns))
+            return true;
+    }
+    return false;
+}
+
+static bool is_stalled(const struct haul_ofi_piece *piece, uint64_t now_ns)
+{
+    const struct haul_ofi_peer *peer = piece->read->peer;
+    const struct haul_ofi_address *address = haul_ofi_address_of(piece);
+    if (peer->path_count < 2 || now_ns < address->moved_ns + STALL_NS)
+        return false;
+    return haul_ofi_others_bring(peer, address, address->moved_ns) ||
+           (now_ns >= address->moved_ns + LONG_STALL_NS && has_idle_path(peer, now_ns));
+}
+
+static bool any_stalled(const struct haul_ofi_rail *rail, uint64_t now_ns)
+{
+    const struct haul_ofi_piece *piece;
+    TAILQ_FOREACH(piece, &rail->posted, node)
+    if (is_stalled(piece, now_ns))
+        return true;
+    return false;
+}
+
+static bool end_stalled_of(struct haul_ofi_rail *rail, uint64_t now_ns)
+{
+    struct haul_ofi_piece *piece;
+    if (!any_stalled(rail, now_ns) || !close_reader(rail))
+        return false;
+    TAILQ_FOREACH(piece, &rail->posted, node)
+    if (is_stalled(piece, now_ns))
+        haul_ofi_shun(rail, haul_ofi_address_of(piece), "is silent");
+    settle_posted(rail);
+    return true;
+}
+
+bool haul_ofi_end_stalled(struct haul_ofi *ofi)
+{
+    bool did = false;
+    uint64_t now_ns = ofi->rail_count > 1 ? haul_ofi_host->now_ns() : 0;
+    if (ofi->rail_count < 2 || now_ns < ofi->look_ns)
+        return false;
+    ofi->look_ns = now_ns + LOOK_NS;
+    for (unsigned i = 0; i < ofi->rail_count; i++)
+        did |= end_stalled_of(&ofi->rails[i], now_ns);
+    return did;
+}
+
+uint64_t haul_ofi_silence_ns(const struct haul_ofi *ofi)
+{
+    bool posted = false;
+    for (unsigned i = 0; i < ofi->rail_count && ofi->rail_count > 1; i++)
+        posted |= !TAILQ_EMPTY(&ofi->rails[i].posted);
+    return posted && ofi->look_ns < ofi->fence_ns ? ofi->look_ns : ofi->fence_ns;
+}

@@ -1,0 +1,158 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Threads that empty the queues of rails (HAUL_PROGRESS_THREADS).
+ *
+ * The first thread is whoever drives haul: of N threads it has the rails 0, N, 2 N, ...; the others
+ * are workers. A worker sees to what libfabric does for its rails (which over sockets is to copy
+ * the bytes) and hands over which pieces have finished; the driver does the rest. It sleeps on the
+ * descriptors of its queues; where there are none it looks now and then. */
+#include "ofi.h"
+
+#include <stdlib.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+enum {
+    LOOK_ANYWAY_MS = 100, /* some descriptors lose wake-ups */
+    POLL_IDLE_MS = 10,    /* of queues without descriptor, while nothing is posted */
+};
+
+struct haul_ofi_worker {
+    struct haul_ofi *ofi;
+    struct haul_ofi_rail *rails[HAUL_OFI_RAILS_MAX];
+    unsigned rail_count;
+    int epoll_fd;
+    int wake_fd; /* eventfd in the epoll set */
+    atomic_bool stop;
+    struct haul_thread *thread;
+};
+
+/* ---- The thread ----------------------------------------------------------------------------- */
+
+static bool drain(struct haul_ofi_worker *worker)
+{
+    bool did = false;
+    for (unsigned i = 0; i < worker->rail_count; i++)
+        did |= haul_ofi_rail_drain(worker->rails[i]);
+    return did;
+}
+
+/* How long to sleep at most; 0: not at all. */
+static int sleep_ms(const struct haul_ofi_worker *worker)
+{
+    int ms = LOOK_ANYWAY_MS;
+    for (unsigned i = 0; i < worker->rail_count; i++) {
+        struct haul_ofi_rail *rail = worker->rails[i];
+        if (!haul_ofi_rail_may_sleep(rail))
+            return 0;
+        haul_ofi_lock(rail);
+        if (haul_ofi_rail_is_polled(rail))
+            ms = atomic_load(&rail->posted_count) > 0 ? 1 : POLL_IDLE_MS;
+        haul_ofi_unlock(rail);
+    }
+    return ms;
+}
+
+static void run(void *arg)
+{
+    struct haul_ofi_worker *worker = arg;
+    struct epoll_event event; /* all are looked at after each */
+    while (!atomic_load(&worker->stop)) {
+        int ms = 0;
+        if (drain(worker))
+            haul_ofi_host->wake(worker->ofi->engine);
+        else
+            ms = sleep_ms(worker);
+        if (ms > 0)
+            epoll_wait(worker->epoll_fd, &event, 1, ms);
+    }
+}
+
+/* ---- From the driver ------------------------------------------------------------------------ */
+
+void haul_ofi_worker_wake(struct haul_ofi_worker *worker)
+{
+    if (worker)
+        (void)eventfd_write(worker->wake_fd, 1);
+}
+
+/* For edges: nothing has to be read. */
+bool haul_ofi_worker_watch(struct haul_ofi_worker *worker, int fd)
+{
+    struct epoll_event event = {.events = EPOLLIN | EPOLLET};
+    return epoll_ctl(worker->epoll_fd, EPOLL_CTL_ADD, fd, &event) == 0;
+}
+
+static int make(struct haul_ofi_worker *worker)
+{
+    worker->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+    worker->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (worker->epoll_fd >= 0 && worker->wake_fd >= 0 &&
+        haul_ofi_worker_watch(worker, worker->wake_fd))
+        return 0;
+    return haul_ofi_host->fail(HAUL_SYSTEM, "ofi: no descriptors for a thread: is the limit of "
+                                            "open files (ulimit -n) too low?");
+}
+
+int haul_ofi_workers_make(struct haul_ofi *ofi, size_t rails)
+{
+    size_t threads = (size_t)strtoul(haul_ofi_setting(ofi, "progress_threads"), NULL, 10);
+    if (threads > rails)
+        threads = rails;
+    if (threads < 2)
+        return 0;
+    ofi->workers = calloc(threads - 1, sizeof *ofi->workers);
+    if (!ofi->workers)
+        return haul_ofi_host->fail(HAUL_NO_MEMORY, "no memory for the threads of ofi");
+    ofi->worker_count = (unsigned)threads - 1;
+    int err = 0;
+    for (unsigned i = 0; i < ofi->worker_count; i++) {
+        ofi->workers[i].ofi = ofi;
+        err = err ? err : make(&ofi->workers[i]);
+    }
+    return err;
+}
+
+struct haul_ofi_worker *haul_ofi_worker_of(struct haul_ofi *ofi, unsigned rail)
+{
+    unsigned thread = rail % (ofi->worker_count + 1);
+    return thread > 0 ? &ofi->workers[thread - 1] : NULL;
+}
+
+int haul_ofi_workers_start(struct haul_ofi *ofi)
+{
+    int err = 0;
+    for (unsigned i = 0; i < ofi->rail_count; i++) {
+        struct haul_ofi_worker *worker = ofi->rails[i].worker;
+        if (worker)
+            worker->rails[worker->rail_count++] = &ofi->rails[i];
+    }
+    for (unsigned i = 0; i < ofi->worker_count && !err; i++)
+        if (ofi->workers[i].rail_count > 0)
+            err = haul_ofi_host->thread_start(ofi->engine, ofi->workers[i].rails[0]->nic, run,
+                                              &ofi->workers[i], &ofi->workers[i].thread);
+    return err;
+}
+
+static void stop(struct haul_ofi_worker *worker)
+{
+    if (!worker->thread)
+        return;
+    atomic_store(&worker->stop, true);
+    haul_ofi_worker_wake(worker);
+    haul_ofi_host->thread_join(worker->thread);
+}
+
+/* (A descriptor of 0 was never made.) */
+void haul_ofi_workers_stop(struct haul_ofi *ofi)
+{
+    for (unsigned i = 0; i < ofi->worker_count; i++) {
+        stop(&ofi->workers[i]);
+        if (ofi->workers[i].wake_fd > 0)
+            close(ofi->workers[i].wake_fd);
+        if (ofi->workers[i].epoll_fd > 0)
+            close(ofi->workers[i].epoll_fd);
+    }
+    free(ofi->workers);
+    ofi->worker_count = 0;
+}
