@@ -43,17 +43,11 @@ static void close_side(struct haul_ofi_rail *rail, struct haul_ofi_side *side)
     *side = (struct haul_ofi_side){.fd = -1};
 }
 
-/* (libfabric's calls do not change what is asked for, but do not say so.) */
-static struct fi_info *asked(const struct haul_ofi_rail *rail)
-{
-    return (struct fi_info *)(uintptr_t)rail->info;
-}
-
 static int open_domain(struct haul_ofi_rail *rail, struct haul_ofi_side *side)
 {
     struct fid_domain *domain = rail->domain;
     bool own = side == &rail->reader && rail->ofi->over_sockets;
-    int err = own ? fi_domain(rail->fabric, asked(rail), &domain, NULL) : 0;
+    int err = own ? fi_domain(rail->fabric, rail->info, &domain, NULL) : 0;
     side->domain = err ? NULL : domain;
     return err;
 }
@@ -74,7 +68,7 @@ static int open_queue(struct haul_ofi_side *side)
 static int open_endpoint(struct haul_ofi_rail *rail, struct haul_ofi_side *side)
 {
     struct fi_av_attr attr = {.type = FI_AV_TABLE};
-    int err = fi_endpoint(side->domain, asked(rail), &side->endpoint, NULL);
+    int err = fi_endpoint(side->domain, rail->info, &side->endpoint, NULL);
     if (!err)
         err = fi_av_open(side->domain, &attr, &side->addresses, NULL);
     if (!err)
@@ -169,7 +163,7 @@ static int open_rail(struct haul_ofi_rail *rail, const char **what)
     }
     if (!err) {
         *what = "domain";
-        err = fi_domain(rail->fabric, asked(rail), &rail->domain, NULL);
+        err = fi_domain(rail->fabric, rail->info, &rail->domain, NULL);
     }
     if (!err) {
         *what = "endpoint";

@@ -114,7 +114,7 @@ struct haul_ofi_rail {
     char name[64];
     size_t nic; /* of those that core chose */
     /* As libfabric returned it: what it says is obeyed. */
-    const struct fi_info *info;
+    struct fi_info *info;
     struct fid_fabric *fabric;
     struct fid_domain *domain; /* of registered memory */
     struct haul_ofi_side reader, exporter;
@@ -287,7 +287,8 @@ struct haul_ofi_piece {
     int error;                  /* libfabric's, of one that has finished */
     unsigned failures;
     struct haul_ofi_address *turn; /* there it is the suspect; NULL: nowhere */
-    unsigned failed_on;     /* rails, a bit each, over which it failed although it was alone */
+    unsigned
+        failed_on; /* rails, a bit each, that did not bring it: although it was alone, or ever */
     uint64_t not_before_ns; /* when it is tried again after the last */
     bool blocked;           /* until another one ends */
 };
@@ -331,10 +332,10 @@ void haul_ofi_take_from_posted(struct haul_ofi_piece *piece);
 /* It is not the one that is tried alone. */
 void haul_ofi_leave_turn(struct haul_ofi_piece *piece);
 /* Other rails read from the address for a while, the longer the more often it was so. */
-void haul_ofi_shun(struct haul_ofi_rail *rail, struct haul_ofi_address *address, const char *why);
+void haul_ofi_shun(struct haul_ofi_address *address);
 bool haul_ofi_shuns_any(const struct haul_ofi_rail *rail);
 bool haul_ofi_is_shunned(const struct haul_ofi_address *address, uint64_t now_ns);
-/* Whether bytes of the peer's have come over other rails since then. */
+/* Whether bytes of the peer's have come over other rails much later than that. */
 bool haul_ofi_others_bring(const struct haul_ofi_peer *peer, const struct haul_ofi_address *address,
                            uint64_t since_ns);
 /* When one of those that wait is to be tried at the latest. */

@@ -23,6 +23,8 @@ enum { FAILURES_MAX = 5, PIECES_PER_PATH = 4 };
 #define REFUSAL_PAUSE_NS (500 * NS_PER_MS)
 /* ... for so long, while others bring bytes (a first connection may wait 2 s for ARP). */
 #define REFUSAL_NS (3000 * NS_PER_MS)
+/* (When a peer is stopped its rails fall silent one soon after another.) */
+#define MUCH_LATER_NS (1000 * NS_PER_MS)
 
 static bool has_choice(const struct haul_ofi_piece *piece)
 {
@@ -66,7 +68,7 @@ bool haul_ofi_is_shunned(const struct haul_ofi_address *address, uint64_t now_ns
     return address->shun_ns > 0 && now_ns < address->shunned_ns;
 }
 
-void haul_ofi_shun(struct haul_ofi_rail *rail, struct haul_ofi_address *address, const char *why)
+void haul_ofi_shun(struct haul_ofi_address *address)
 {
     uint64_t now_ns = haul_ofi_host->now_ns();
     if (haul_ofi_is_shunned(address, now_ns))
@@ -75,13 +77,20 @@ void haul_ofi_shun(struct haul_ofi_rail *rail, struct haul_ofi_address *address,
     if (address->shun_ns > LONGEST_SHUN_NS)
         address->shun_ns = LONGEST_SHUN_NS;
     address->shunned_ns = now_ns + address->shun_ns;
+}
+
+/* It is the rail, and not the peer: other rails bring what this one does not. */
+static void blame(struct haul_ofi_rail *rail, struct haul_ofi_address *address)
+{
+    haul_ofi_shun(address);
     if (rail->failing)
         return;
     rail->failing = true;
     haul_ofi_host->log(HAUL_LOG_WARNING,
-                       "ofi:%s: NIC %s %s: its part is read over the other NICs, and it is tried "
-                       "again from time to time; look at its cable, its switch and its addresses",
-                       rail->ofi->kind, rail->name, why);
+                       "ofi:%s: NIC %s fails or is silent: its part is read over the other NICs, "
+                       "and it is tried again from time to time; look at its cable, its switch and "
+                       "its addresses",
+                       rail->ofi->kind, rail->name);
 }
 
 bool haul_ofi_shuns_any(const struct haul_ofi_rail *rail)
@@ -107,7 +116,7 @@ bool haul_ofi_others_bring(const struct haul_ofi_peer *peer, const struct haul_o
 {
     for (unsigned i = 0; i < peer->ofi->rail_count; i++) {
         const struct haul_ofi_address *other = peer->paths[i].address;
-        if (other && other != address && other->brought_ns > since_ns)
+        if (other && other != address && other->brought_ns > since_ns + MUCH_LATER_NS)
             return true;
     }
     return false;
@@ -123,7 +132,7 @@ static void note_refusal(const struct haul_ofi_piece *piece, struct haul_ofi_rai
     address->refused_ns = now_ns;
     if (now_ns - address->refused_since_ns >= REFUSAL_NS &&
         haul_ofi_others_bring(piece->read->peer, address, address->refused_since_ns))
-        haul_ofi_shun(rail, address, "makes no connection to a peer");
+        blame(rail, address);
 }
 
 /* It came over its rail: what is known of this one, and of those over which it failed before. */
@@ -138,8 +147,7 @@ static void note_brought(struct haul_ofi_piece *piece)
     piece->failed_on &= ~bit_of(piece->rail);
     for (unsigned i = 0; i < ofi->rail_count && piece->failed_on; i++)
         if (piece->failed_on & 1u << i)
-            haul_ofi_shun(&ofi->rails[i], piece->read->peer->paths[i].address,
-                          "fails to read what another one can");
+            blame(&ofi->rails[i], piece->read->peer->paths[i].address);
     piece->failed_on = 0;
 }
 

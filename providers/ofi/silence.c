@@ -11,7 +11,7 @@
  * have not moved are ended in the same way, and the others read them: after STALL_NS where the
  * others move meanwhile; after LONG_STALL_NS where nothing was asked of them. (core gives up reads
  * that have not moved for 10 s.) Where they do not move either it is the peer that is silent, and
- * nothing would be won. */
+ * nothing would be won. The rail is blamed when another one has brought such a piece. */
 #include "ofi.h"
 
 #define NS_PER_MS ((uint64_t)1000000)
@@ -162,8 +162,10 @@ static bool end_stalled_of(struct haul_ofi_rail *rail, uint64_t now_ns)
     if (!any_stalled(rail, now_ns) || !close_reader(rail))
         return false;
     TAILQ_FOREACH(piece, &rail->posted, node)
-    if (is_stalled(piece, now_ns))
-        haul_ofi_shun(rail, haul_ofi_address_of(piece), "is silent");
+    if (is_stalled(piece, now_ns)) {
+        piece->failed_on |= 1u << rail->index; /* if another one brings it */
+        haul_ofi_shun(haul_ofi_address_of(piece));
+    }
     settle_posted(rail);
     return true;
 }
