@@ -10,10 +10,10 @@ from support import ENVIRONMENT, HAUL, LIMIT_S, OK, TIED, USAGE
 BASELINE = os.path.join(os.path.dirname(os.path.dirname(HAUL)), "lib", "haul", "bench", "fabric")
 
 
-def bench(*arguments):
+def bench(*arguments, **settings):
     return subprocess.run([*TIED, HAUL, "bench", "--json", "-", "--duration", "0.2", "--warmup", "0.1",
                            *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                          timeout=LIMIT_S, env=ENVIRONMENT, check=False)
+                          timeout=LIMIT_S, env={**ENVIRONMENT, **settings}, check=False)
 
 
 @unittest.skipUnless(os.access(BASELINE, os.X_OK), "built without libfabric")
@@ -35,6 +35,17 @@ class Fabric(unittest.TestCase):
         for row in rows:
             self.assertGreater(row["messages"], 0)
             self.assertGreater(row["latency_us"]["p50"], 0)
+
+    def test_rails(self):
+        run = bench("--peers=none", "--provider", "ofi:net,tcp", "--clients", "2", "--workload", "x:u8[9000001]",
+                    HAUL_RAILS="2")
+        self.assertEqual(run.returncode, OK, run.stderr)
+        by_ofi, by_tcp = json.loads(run.stdout)["results"]
+        self.assertEqual([rail["usable"] for rail in by_ofi["rails"]], [True, True])
+        for rail in by_ofi["rails"]:
+            self.assertGreater(rail["bytes"], 0)
+        self.assertGreaterEqual(sum(rail["bytes"] for rail in by_ofi["rails"]), by_ofi["bytes"])
+        self.assertEqual(by_tcp["rails"], [])
 
     def test_without_a_kind(self):
         (row,) = self.rows("--provider", "tcp", "--clients", "1", "--workload", "x:u8[4096]")

@@ -14,7 +14,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { NS_PER_MS = 1000000 };
+enum { NS_PER_MS = 1000000, RAILS_MAX = 16 };
 static const int64_t reply_timeout_ns = INT64_C(10) * 1000 * NS_PER_MS;
 static const int64_t batch_finish_ns = INT64_C(1000) * NS_PER_MS;
 
@@ -306,6 +306,19 @@ static bool measure(struct server *s, struct bench_reading *before, struct bench
 
 /* ---- The result ------------------------------------------------------------------------------ */
 
+/* What each rail has read, the warm-up included; empty where the path has none. */
+static json_t *rails_of(const struct server *s)
+{
+    struct haul_rail_stats rails[RAILS_MAX];
+    size_t count = haul_context_rails(s->context, rails, RAILS_MAX);
+    json_t *list = json_array();
+    for (size_t i = 0; i < count && i < RAILS_MAX; i++)
+        json_array_append_new(list, json_pack("{ss sI sb}", "name", rails[i].name, "bytes",
+                                              (json_int_t)rails[i].bytes_read, "usable",
+                                              rails[i].usable));
+    return list;
+}
+
 static json_t *result_of(const struct server *s, const struct bench_reading *before,
                          const struct bench_reading *after)
 {
@@ -322,6 +335,7 @@ static json_t *result_of(const struct server *s, const struct bench_reading *bef
         (double)(messages * options->workload.rows) / seconds);
     bench_add_costs(result, before, after, messages, bytes, !options->listen);
     json_object_set_new(result, "fairness", json_real(bench_tally_fairness(&s->tally)));
+    json_object_set_new(result, "rails", rails_of(s));
     json_object_set_new(result, "peers_served",
                         json_integer((json_int_t)bench_tally_served(&s->tally)));
     if (options->mode == BENCH_IDLE)
