@@ -20,13 +20,13 @@ extern haul_provider_entry_fn haul_tcp_entry;
 
 enum { DRIVE_SECONDS_MAX = 300 };
 
-uint64_t fake_clock_ns;
+uint64_t fake_clock_ns, fake_clock_stopped_ns;
 
 /* ---- The host's functions: process ---------------------------------------------------------- */
 
 static uint64_t host_now_ns(void)
 {
-    return host_real_ns() + fake_clock_ns;
+    return (fake_clock_stopped_ns ? fake_clock_stopped_ns : host_real_ns()) + fake_clock_ns;
 }
 
 static void host_wake(struct haul_engine *engine)

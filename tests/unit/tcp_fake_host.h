@@ -67,6 +67,9 @@ void fake_open(struct haul_engine *engine);
 void fake_close(struct haul_engine *engine);
 /* Added to the real clock. */
 extern uint64_t fake_clock_ns;
+/* Not 0: time stands still then but for fake_clock_ns, so that nothing is late where the machine is
+ * slow. */
+extern uint64_t fake_clock_stopped_ns;
 
 /* host: without brackets; NULL: `service` is the path of a Unix socket. */
 struct haul_address fake_address(const char *host, const char *service);

@@ -178,6 +178,20 @@ static void close_after_disconnect(struct fake_pair *pair)
     fake_close(&pair->b);
 }
 
+static int stop_clock(void **state)
+{
+    (void)state;
+    fake_clock_stopped_ns = host_real_ns();
+    return 0;
+}
+
+static int start_clock(void **state)
+{
+    (void)state;
+    fake_clock_stopped_ns = 0;
+    return 0;
+}
+
 static void test_flush_begun(void **state)
 {
     (void)state;
@@ -271,9 +285,9 @@ int main(void)
         cmocka_unit_test(test_recall_not_begun),
         cmocka_unit_test(test_recall_written),
         cmocka_unit_test(test_recall_after_loss),
-        cmocka_unit_test(test_flush_begun),
-        cmocka_unit_test(test_flush_not_begun),
-        cmocka_unit_test(test_flush_with_unread_bytes),
+        cmocka_unit_test_setup_teardown(test_flush_begun, stop_clock, start_clock),
+        cmocka_unit_test_setup_teardown(test_flush_not_begun, stop_clock, start_clock),
+        cmocka_unit_test_setup_teardown(test_flush_with_unread_bytes, stop_clock, start_clock),
         cmocka_unit_test(test_no_flush),
         cmocka_unit_test(test_flush_gives_up_in_time),
         cmocka_unit_test(test_close_while_flushing),
