@@ -226,10 +226,25 @@ int haul_site_open(struct haul_engine *engine)
                : haul_wish_parse(config->bind, config->nic, config->rails, &engine->site.wish);
 }
 
+/* Rails are wished, or threads for them: some provider in use must have any. */
+static void check_rails(const struct haul_engine *engine)
+{
+    bool wished = engine->site.wish.rails > 1 || engine->config.progress_threads > 1;
+    for (unsigned i = 0; i < engine->transport_count && wished; i++) {
+        const struct haul_transport *transport = &engine->transports[i];
+        wished = !transport->rma || !transport->provider->rma->rails;
+    }
+    if (wished)
+        haul_log(HAUL_LOG_WARNING,
+                 "HAUL_RAILS and HAUL_PROGRESS_THREADS do nothing here: no provider in use reads "
+                 "over several NICs (ofi does)");
+}
+
 int haul_site_opened(struct haul_engine *engine)
 {
     struct haul_site *site = &engine->site;
     bool by_wish = names_a_place(&site->wish) || site->wish.nic_count > 0;
+    check_rails(engine);
     if (site->settled)
         return 0;
     if (by_wish)

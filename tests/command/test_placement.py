@@ -38,6 +38,13 @@ class Placement(CommandTest):
             self.assertEqual(process.code, OK)
             self.assertIn(words, process.err)
 
+    def test_rails_that_nobody_has(self):
+        for setting in ("HAUL_RAILS", "HAUL_PROGRESS_THREADS"):
+            for value, said in (("1", False), ("2", True)):
+                process = self.run_haul(*WORK, environment={setting: value})
+                self.assertEqual(process.code, OK)
+                self.assertEqual("do nothing here" in process.err, said, process.err)
+
     def test_bad_settings(self):
         for name, value, words in (("HAUL_BIND", "numa:", "it takes auto, none, numa:NODES"),
                                    ("HAUL_NIC", "a,,b", "separated by commas"),
