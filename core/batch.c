@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Batches: rows of arrays that messages fill on arrival. */
-#include "engine.h"
+#include "handles.h"
+#include "inbox.h"
+#include "receiving.h"
 
 #include <stdlib.h>
 

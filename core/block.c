@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Blocks of pool memory as users hold them; retain and release are the pool's. */
-#include "engine.h"
+#include "handles.h"
 
 int haul_block_alloc(struct haul_context *context, size_t bytes, struct haul_block **block)
 {

@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Contexts. */
-#include "engine.h"
+#include "handles.h"
+#include "inbox.h"
+#include "link.h"
+#include "sending.h"
 
 #include <stdlib.h>
 

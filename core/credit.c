@@ -12,7 +12,9 @@
  * have at all, which is the window less what the user keeps: a frame for each release would cost
  * more than the messages, and a fixed threshold would starve a peer whose other messages are kept.
  */
-#include "engine.h"
+#include "handles.h"
+#include "link.h"
+#include "receiving.h"
 
 /* The share of each link shrinks as links come; what a link was told before stays its own until it
  * has used it. No more links than HAUL_PREPAID_LARGE_SHARES ever hold a large share, because it is

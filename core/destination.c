@@ -8,7 +8,10 @@
  * begun to come is fetched anew, into the pool, at once: left with its sender, as others are while
  * no memory is named, or given to the next destination, it would begin from nothing at each
  * receive, and ones that wait for less than a message takes would never get it. */
-#include "engine.h"
+#include "handles.h"
+#include "inbox.h"
+#include "link.h"
+#include "receiving.h"
 
 #include <stdlib.h>
 

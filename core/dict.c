@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Dicts: the arrays that are sent. */
-#include "engine.h"
+#include "handles.h"
 
 #include <stdlib.h>
 

@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  * The engine's life, one pass of its work, its timers, and what happens to it in a forked child. */
-#include "engine.h"
+#include "handles.h"
+#include "link.h"
+#include "receiving.h"
+#include "sending.h"
 
 #include <errno.h>
 #include <stdio.h>

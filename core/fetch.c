@@ -11,7 +11,9 @@
  *
  * A sender that lets its turn pass (it is stopped, or hostile) must not keep the others waiting: a
  * fetch on the channel that hardly moves while others wait gives its turn and its memory up. */
-#include "engine.h"
+#include "handles.h"
+#include "link.h"
+#include "receiving.h"
 
 /* Of the running fetches, still to come when the next one starts. Of reads no more is seen than
  * their ends: with the last of them, one more fetch starts. */

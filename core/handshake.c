@@ -10,7 +10,9 @@
  * A client whose own proof fails uses the channel and says why. One that insists on a provider
  * (rma_required) gives up with the reason. The server may send as soon as it has sent its WELCOME,
  * so a client that is still proving takes messages already. */
-#include "engine.h"
+#include "handles.h"
+#include "link.h"
+#include "receiving.h"
 #include "utf8.h"
 
 #include <errno.h>

@@ -1,8 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0
  * The table of functions that core offers to providers: each hands an event to the file it is for.
  */
-#include "engine.h"
+#include "handles.h"
+#include "inbox.h"
+#include "link.h"
 #include "rail.h"
+#include "receiving.h"
+#include "sending.h"
 
 #include <stdarg.h>
 #include <stdio.h>

@@ -10,7 +10,11 @@
  * be taken is refused: its sender gets an ACK with the reason, its payload is read and thrown away,
  * the connection goes on. When the connection is lost, messages that are not whole are dropped; one
  * that an rma read may still write to keeps its memory until the read has ended. */
-#include "engine.h"
+#include "handles.h"
+#include "inbox.h"
+#include "link.h"
+#include "receiving.h"
+#include "sending.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Inboxes: messages that wait to be received by the user. */
-#include "engine.h"
+#include "inbox.h"
+#include "receiving.h"
 
 void haul_inbox_init(struct haul_engine *engine, struct haul_inbox *inbox)
 {

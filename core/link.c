@@ -8,7 +8,11 @@
  * fails its ops and drops its messages at once, but its conn is only disconnected at the end of the
  * pass, because a provider may be in the middle of a callback for it. A peer that dials gets a new
  * link after a pause that grows. */
-#include "engine.h"
+#include "link.h"
+#include "handles.h"
+#include "inbox.h"
+#include "receiving.h"
+#include "sending.h"
 
 #include <stdarg.h>
 #include <stdio.h>

@@ -1,6 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Received messages: their life and what a user may ask of them. */
-#include "engine.h"
+#include "handles.h"
+#include "inbox.h"
+#include "link.h"
+#include "receiving.h"
+#include "sending.h"
 
 #include <stdlib.h>
 

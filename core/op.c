@@ -9,7 +9,10 @@
  * An op finishes exactly once, with the first result that haul_op_end() is given. If the channel
  * still holds some of its arrays (a parcel), it is ENDING until the channel gives them back,
  * because the user may reuse the arrays from the finish on. */
-#include "engine.h"
+#include "handles.h"
+#include "link.h"
+#include "receiving.h"
+#include "sending.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,6 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Peers: connecting, sending and calling. */
-#include "engine.h"
+#include "handles.h"
+#include "inbox.h"
+#include "link.h"
+#include "receiving.h"
+#include "sending.h"
 
 #include "address.h"
 

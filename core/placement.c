@@ -11,7 +11,10 @@
  * While an inbox receives into named memory, large messages stay with their senders
  * (inbox->unplaced) until a destination is posted, so that they land in it without a copy; but one
  * that was taken out of a row comes to the pool (see destination.c). */
-#include "engine.h"
+#include "handles.h"
+#include "inbox.h"
+#include "link.h"
+#include "receiving.h"
 
 #include <stdlib.h>
 

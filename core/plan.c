@@ -5,7 +5,9 @@
  * All inline if the prepaid credit covers it, which saves a round trip; else the small ones, in
  * order, up to HAUL_INLINE_MAX. With rma the large ones are always offered: the NIC reads them
  * without a copy. */
-#include "engine.h"
+#include "handles.h"
+#include "link.h"
+#include "sending.h"
 
 #include <stdlib.h>
 

@@ -4,7 +4,7 @@
  * A provider is built in or a file haul_<name>.so in a folder of HAUL_PROVIDER_PATH or in the
  * folder "haul" beside the library. A loaded plugin stays loaded: threads or handlers of the
  * libraries it brought may outlive every context. */
-#include "engine.h"
+#include "handles.h"
 #include "signals.h"
 
 #include <dirent.h>

@@ -10,7 +10,10 @@
  * side keeps a nonce for each connection where the other can read it, wipes it before memory is
  * anybody's again, and after the last read of a message the receiver reads the sender's nonce: if
  * that is still there, all that was read before was in order. */
-#include "engine.h"
+#include "handles.h"
+#include "inbox.h"
+#include "link.h"
+#include "receiving.h"
 
 #include <stdio.h>
 #include <stdlib.h>

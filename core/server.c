@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Servers: listening and receiving. */
-#include "engine.h"
+#include "handles.h"
+#include "inbox.h"
+#include "link.h"
+#include "receiving.h"
 
 #include "address.h"
 

@@ -6,8 +6,9 @@
  * only where there is something to choose, on machines with several NUMA nodes or when the user
  * names a place, and while the context is being opened: connections do not wait for it. */
 #include "address.h"
-#include "engine.h"
+#include "handles.h"
 #include "interface.h"
+#include "link.h"
 #include "nics.h"
 
 #include <stdio.h>

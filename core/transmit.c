@@ -9,7 +9,9 @@
  * A channel takes few frames with payload at a time. When it answers HAUL_BUSY the link waits for
  * sent() or writable(); when a pump's budget is used up it stays in engine->sending and the next
  * pass goes on. */
-#include "engine.h"
+#include "handles.h"
+#include "link.h"
+#include "sending.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -2,7 +2,7 @@
  * Which interface has an address, and that a connection within this host is one over none. */
 #include "interface.h"
 
-#include "engine.h"
+#include "handles.h"
 
 #include <arpa/inet.h>
 #include <ifaddrs.h>

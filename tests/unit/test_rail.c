@@ -3,7 +3,7 @@
  * near a piece of memory, threads. The machine is made up; CPUs and nodes are this one's. */
 #include "rail.h"
 
-#include "engine.h"
+#include "handles.h"
 
 #include <setjmp.h>
 #include <signal.h>
