@@ -167,6 +167,26 @@ static PyObject *context_stats(PyObject *object, PyObject *none)
     return stats_dict(&stats);
 }
 
+static PyObject *context_rails(PyObject *object, PyObject *none)
+{
+    enum { MOST = 64 };
+    struct context *self = (struct context *)object;
+    struct haul_rail_stats rails[MOST];
+    size_t count;
+    (void)none;
+    WITHOUT_GIL(count = haul_context_rails(self->context, rails, MOST));
+    PyObject *list = PyList_New(0);
+    for (size_t i = 0; list && i < count && i < MOST; i++) {
+        PyObject *rail = Py_BuildValue("{s:s, s:K, s:N}", "name", rails[i].name, "bytes_read",
+                                       (unsigned long long)rails[i].bytes_read, "usable",
+                                       PyBool_FromLong(rails[i].usable));
+        if (!rail || PyList_Append(list, rail))
+            Py_CLEAR(list);
+        Py_XDECREF(rail);
+    }
+    return list;
+}
+
 static PyObject *context_ops_fd(PyObject *object, PyObject *none)
 {
     int fd = haul_context_ops_fd(((struct context *)object)->context);
@@ -193,6 +213,8 @@ static PyMethodDef context_methods[] = {
      "copy or "
      "registration."},
     {"stats", context_stats, METH_NOARGS, "stats($self)\n--\n\nCounters, see haul/stats.h."},
+    {"rails", context_rails, METH_NOARGS,
+     "rails($self)\n--\n\nWhat came over each NIC (or connection) that arrays are read over."},
     {"close", context_close, METH_NOARGS,
      "close($self)\n--\n\nCloses its servers and peers; waits of other threads end with "
      "haul.Closed."},

@@ -11,7 +11,7 @@ import pytest
 
 import haul
 from haul import _haul
-from conftest import WAIT, Echo, run_python
+from conftest import WAIT, Echo, Pair, run_python
 
 
 def test_default_context():
@@ -29,6 +29,18 @@ def test_default_context():
             assert haul.stats()["messages_sent"] >= 1
     with pytest.raises(haul.Closed):
         server.recv(0)
+
+
+def test_rails(provider):
+    has_rails = provider.startswith("ofi")
+    pair = Pair(provider, rails=2 if has_rails else "auto")
+    size = 9_000_001
+    assert pair.carry({"x": np.ones(size, np.uint8)})["x"].sum() == size
+    rails = pair.server_context.rails()
+    assert len(rails) == (2 if has_rails else 0)
+    assert all(rail["usable"] and rail["bytes_read"] > 0 for rail in rails)
+    assert sum(rail["bytes_read"] for rail in rails) >= (size if has_rails else 0)
+    pair.close()
 
 
 def test_settings():

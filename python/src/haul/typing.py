@@ -7,7 +7,17 @@ from typing import Any, Protocol, TypeAlias, TypedDict
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-__all__ = ["Array", "Arrays", "Info", "ProviderInfo", "RowSpec", "Setting", "SettingInfo", "Value"]
+__all__ = [
+    "Array",
+    "Arrays",
+    "Info",
+    "ProviderInfo",
+    "RailStats",
+    "RowSpec",
+    "Setting",
+    "SettingInfo",
+    "Value",
+]
 
 
 class SupportsDLPack(Protocol):
@@ -42,6 +52,14 @@ class SettingInfo(TypedDict):
     value: str
     origin: str
     help: str
+
+
+class RailStats(TypedDict):
+    """A NIC that arrays are read over, see Context.rails()."""
+
+    name: str
+    bytes_read: int
+    usable: bool
 
 
 class Info(TypedDict):
