@@ -355,7 +355,7 @@ class ThisMachine(DoctorTest):
 
 class OtherAddresses(Gate):
     """On the way the addresses of the first so many kinds of path that the client offers become ones
-    that `replace` makes of their head: version (1), bytes, libfabric's version."""
+    that `replace` makes of their head: version (2), rails (1), bytes, libfabric's version."""
 
     def __init__(self, address, version, kinds, replace):
         self.libfabric = version[0] << 16 | version[1]
@@ -366,7 +366,7 @@ class OtherAddresses(Gate):
     def change(self, data):
         if self.kinds_left == 0:
             return data
-        head = re.compile(rb"\x01\x00(..)" + re.escape(struct.pack("<I", self.libfabric)), re.DOTALL)
+        head = re.compile(rb"\x02\x01(..)" + re.escape(struct.pack("<I", self.libfabric)), re.DOTALL)
         changed, count = head.subn(lambda match: self.replace(match[1]), data, self.kinds_left)
         self.kinds_left -= count
         return changed
@@ -441,7 +441,7 @@ class Servers(DoctorTest):
 
     def test_versions_of_libfabric(self):
         """Both are told, and whose is which. The kind is refused, and the next one taken."""
-        other = lambda count: b"\1\0" + count + struct.pack("<I", 2 << 16 | 1)
+        other = lambda count: b"\2\1" + count + struct.pack("<I", 2 << 16 | 1)
         process = self.ask_with(other, 1)
         self.assertEqual(process.report["path"], "tcp+ofi:shm")
         self.assertEqual(process.report["why"],
@@ -451,7 +451,7 @@ class Servers(DoctorTest):
         self.assert_found(process, "path", "warning", process.report["why"], "doctor there, too")
 
     def test_all_reasons(self):
-        strange = lambda count: b"\2\0" + count + bytes(4)
+        strange = lambda count: b"\3\1" + count + bytes(4)
         process = self.ask_with(strange, 2)
         self.assertEqual(process.report["path"], "tcp")
         self.assert_found(process, "path", "warning", "the server says: ofi:%s: its address is not "
