@@ -57,9 +57,11 @@ stop_server() {
 }
 
 # start_client NUMBER ADDRESS NIC COUNT BYTES: sends COUNT messages of BYTES, four at a time.
-# client-NUMBER.out has a line for each that has ended well. Its process is $started.
+# client-NUMBER.out has a line for each that has ended well. Its process is $started. CLIENT_IN: a command that runs it
+# somewhere else.
 start_client() {
-    HAUL_NIC=$3 /haul/tests/failure_program_client "$2" "$1" "$4" "$5" "$5" >"client-$1.out" 2>"client-$1.err" &
+    # shellcheck disable=SC2086 # (several words, or none)
+    HAUL_NIC=$3 ${CLIENT_IN:-} /haul/tests/failure_program_client "$2" "$1" "$4" "$5" "$5" >"client-$1.out" 2>"client-$1.err" &
     started=$!
 }
 
