@@ -429,10 +429,13 @@ class Servers(DoctorTest):
         server = self.receive("--provider", "auto", "--count", "0", environment=both)
         gate = OtherAddresses(server.address, self.version(), kinds, replace)
         self.addCleanup(gate.close)
-        process = self.ask(gate.address, "auto", environment=both)
+        try:
+            process = self.ask(gate.address, "auto", environment=both)
+        finally:
+            server.process.terminate()  # (killed, libfabric's shm would leave its file behind)
+            ended = server.finish()
+        self.assertEqual(ended, 128 + signal.SIGTERM)
         self.assertEqual(gate.kinds_left, 0)
-        server.process.terminate()  # (killed, libfabric's shm would leave its file behind)
-        self.assertEqual(server.finish(), 128 + signal.SIGTERM)
         return process
 
     def version(self):
