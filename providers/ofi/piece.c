@@ -201,7 +201,7 @@ enum outcome { POSTED, BLOCKED /* until another one ends */, REFUSED /* for the 
 static void note_posted(struct haul_ofi_piece *piece, struct haul_ofi_address *address)
 {
     struct haul_ofi_rail *rail = piece->rail;
-    if (address->posted++ == 0 && has_choice(piece))
+    if (address->posted++ == 0 && rail->ofi->rail_count > 1)
         address->moved_ns = haul_ofi_host->now_ns();
     TAILQ_INSERT_TAIL(&rail->posted, piece, node);
     rail->bytes_in_flight += piece->asked;
@@ -325,7 +325,7 @@ static void completed(struct haul_ofi_piece *piece)
     piece->rail->bytes_read += piece->asked;
     piece->start += piece->asked;
     piece->bytes -= piece->asked;
-    if (has_choice(piece))
+    if (piece->rail->ofi->rail_count > 1)
         note_brought(piece);
     if (piece->bytes == 0)
         haul_ofi_piece_over(piece, 0);

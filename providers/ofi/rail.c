@@ -122,8 +122,10 @@ bool haul_ofi_rail_is_polled(const struct haul_ofi_rail *rail)
 bool haul_ofi_rail_may_sleep(struct haul_ofi_rail *rail)
 {
     haul_ofi_lock(rail);
-    struct fid *queues[] = {&rail->exporter.queue->fid, &rail->reader.queue->fid};
-    int count = rail->reader.queue ? 2 : 1;
+    struct fid *queues[2] = {&rail->exporter.queue->fid};
+    int count = 1;
+    if (rail->reader.queue)
+        queues[count++] = &rail->reader.queue->fid;
     bool may =
         haul_ofi_rail_is_polled(rail) || fi_trywait(rail->fabric, queues, count) != -FI_EAGAIN;
     haul_ofi_unlock(rail);

@@ -17,6 +17,7 @@
 #define NS_PER_MS ((uint64_t)1000000)
 #define FENCE_NS (1000 * NS_PER_MS)
 #define LOOK_NS (500 * NS_PER_MS)
+#define PAUSED_NS (3 * LOOK_NS) /* so late nobody looked: the machine is busy, or we were stopped */
 #define STALL_NS (3000 * NS_PER_MS)
 #define LONG_STALL_NS (6000 * NS_PER_MS)
 
@@ -131,7 +132,8 @@ static bool has_idle_path(const struct haul_ofi_peer *peer, uint64_t now_ns)
 {
     for (unsigned i = 0; i < peer->ofi->rail_count; i++) {
         const struct haul_ofi_address *address = peer->paths[i].address;
-        if (address && address->posted == 0 && !haul_ofi_is_shunned(address, now_ns))
+        if (address && address->number != FI_ADDR_NOTAVAIL && peer->ofi->rails[i].reader.endpoint &&
+            address->posted == 0 && !haul_ofi_is_shunned(address, now_ns))
             return true;
     }
     return false;
@@ -170,12 +172,23 @@ static bool end_stalled_of(struct haul_ofi_rail *rail, uint64_t now_ns)
     return true;
 }
 
+/* This process was stopped, or had nothing to look at: what did not move meanwhile says nothing. */
+static void begin_anew(struct haul_ofi *ofi, uint64_t now_ns)
+{
+    struct haul_ofi_address *address;
+    for (unsigned i = 0; i < ofi->rail_count; i++)
+        LIST_FOREACH(address, &ofi->rails[i].known, node)
+    address->moved_ns = now_ns;
+}
+
 bool haul_ofi_end_stalled(struct haul_ofi *ofi)
 {
     bool did = false;
     uint64_t now_ns = ofi->rail_count > 1 ? haul_ofi_host->now_ns() : 0;
     if (ofi->rail_count < 2 || now_ns < ofi->look_ns)
         return false;
+    if (now_ns > ofi->look_ns + PAUSED_NS)
+        begin_anew(ofi, now_ns);
     ofi->look_ns = now_ns + LOOK_NS;
     for (unsigned i = 0; i < ofi->rail_count; i++)
         did |= end_stalled_of(&ofi->rails[i], now_ns);

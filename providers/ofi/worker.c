@@ -46,9 +46,11 @@ static int sleep_ms(const struct haul_ofi_worker *worker)
         if (!haul_ofi_rail_may_sleep(rail))
             return 0;
         haul_ofi_lock(rail);
-        if (haul_ofi_rail_is_polled(rail))
-            ms = atomic_load(&rail->posted_count) > 0 ? 1 : POLL_IDLE_MS;
+        int most = !haul_ofi_rail_is_polled(rail)         ? LOOK_ANYWAY_MS
+                   : atomic_load(&rail->posted_count) > 0 ? 1
+                                                          : POLL_IDLE_MS;
         haul_ofi_unlock(rail);
+        ms = most < ms ? most : ms;
     }
     return ms;
 }
