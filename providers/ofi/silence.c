@@ -17,7 +17,7 @@
 #define NS_PER_MS ((uint64_t)1000000)
 #define FENCE_NS (1000 * NS_PER_MS)
 #define LOOK_NS (500 * NS_PER_MS)
-#define PAUSED_NS (3 * LOOK_NS) /* so late nobody looked: the machine is busy, or we were stopped */
+#define PAUSED_NS (3 * LOOK_NS) /* without a look: a busy machine, or we were stopped */
 #define STALL_NS (3000 * NS_PER_MS)
 #define LONG_STALL_NS (6000 * NS_PER_MS)
 
