@@ -399,6 +399,7 @@ void haul_engine_release(struct haul_engine *engine)
 {
     if (atomic_fetch_sub(&engine->references, 1) != 1)
         return;
+    unregister_engine(engine); /* not before: a child has none of the threads that providers end */
     while (!haul_list_empty(&engine->free_ops))
         haul_op_destroy(HAUL_CONTAINER_OF(haul_list_pop(&engine->free_ops), struct haul_op, node));
     while (!haul_list_empty(&engine->free_messages))
@@ -421,7 +422,6 @@ void haul_engine_release(struct haul_engine *engine)
 void haul_engine_shutdown(struct haul_engine *engine)
 {
     haul_drive_stop(&engine->drive);
-    unregister_engine(engine);
     haul_drive_enter(&engine->drive);
     if (engine->pool)
         haul_pool_notify(engine->pool, NULL, NULL);

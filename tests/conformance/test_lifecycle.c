@@ -296,6 +296,38 @@ static void test_fork(void **state)
     haul_dict_destroy(dict);
 }
 
+/* What is left of a closed context may be freed in a child, which has none of its threads. */
+static void test_fork_after_close(void **state)
+{
+    enum { BYTES = 3000000, LIMIT_S = 60 };
+    struct pair *pair = pair_open(NULL);
+    static char data[BYTES];
+    struct haul_dict *dict = dict_of(pair->client_context, "x", data, BYTES, 1);
+    struct haul_op *op;
+    struct haul_message *message;
+    int status;
+    (void)state;
+    OK(haul_send_async(pair->peer, dict, &op));
+    OK(haul_recv(pair->server, &message, WAIT_NS));
+    OK(haul_op_wait(op, WAIT_NS));
+    haul_op_release(op);
+    pair_close(pair);
+    pid_t child = fork();
+    if (child == 0) {
+        alarm(LIMIT_S);
+        bool readable = is_filled(haul_message_find(message, "x")->data, BYTES, 1);
+        haul_message_release(message);
+        haul_dict_destroy(dict);
+        _exit(readable ? 0 : 1);
+    }
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFEXITED(status));
+    assert_int_equal(WEXITSTATUS(status), 0);
+    assert_bytes(message, "x", BYTES, 1);
+    haul_message_release(message);
+    haul_dict_destroy(dict);
+}
+
 static void ignore_signal(int number)
 {
     (void)number;
@@ -652,6 +684,7 @@ int main(void)
         cmocka_unit_test(test_dict_outlives_its_context),
         TEST(test_cancel),
         TEST(test_fork),
+        cmocka_unit_test(test_fork_after_close),
         TEST(test_signals_end_waits),
         TEST(test_descriptor),
         TEST(test_narrow_descriptors),
