@@ -141,9 +141,9 @@ static void check_reply(struct haul_op *op, const struct item *item, unsigned nu
 static void end_op(struct world *world, unsigned number, struct haul_op *op)
 {
     int err = haul_op_wait(op, world->patience_ns);
-    if (err == HAUL_TIMEOUT && haul_op_test(op) == HAUL_BUSY) {
+    if (err == HAUL_TIMEOUT) {
         world->patience_ns = 0; /* it is used up for the others too */
-        haul_op_cancel(op);
+        haul_op_cancel(op);     /* (nothing happens if it ended just now) */
         err = haul_op_wait(op, WAIT_NS);
         assert_int_not_equal(haul_op_test(op), HAUL_BUSY);
     }
