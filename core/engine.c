@@ -423,6 +423,7 @@ void haul_engine_shutdown(struct haul_engine *engine)
 {
     haul_drive_stop(&engine->drive);
     haul_drive_enter(&engine->drive);
+    haul_transports_stop(engine);
     if (engine->pool)
         haul_pool_notify(engine->pool, NULL, NULL);
     if (engine->pool)

@@ -154,6 +154,8 @@ int haul_transports_open(struct haul_engine *engine);
 /* Around fork(), so that the child can load plugins. */
 void haul_plugins_lock(void);
 void haul_plugins_unlock(void);
+/* Ends the threads of providers: nothing is read any more, and no peer is attached. */
+void haul_transports_stop(struct haul_engine *engine);
 void haul_transports_close(struct haul_engine *engine);
 
 /* ---- host.c ---------------------------------------------------------------------------------- */

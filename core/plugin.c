@@ -495,6 +495,15 @@ int haul_transports_open(struct haul_engine *engine)
     return err;
 }
 
+void haul_transports_stop(struct haul_engine *engine)
+{
+    for (unsigned i = 0; i < engine->transport_count; i++) {
+        const struct haul_transport *transport = &engine->transports[i];
+        if (transport->rma && transport->provider->rma->stop)
+            transport->provider->rma->stop(transport->rma);
+    }
+}
+
 void haul_transports_close(struct haul_engine *engine)
 {
     while (engine->transport_count > 0) {

@@ -308,6 +308,10 @@ struct haul_rma_ops {
                 char kind[HAUL_RMA_KIND_MAX]);
     /* One instance per context and kind; kind is "" where there are none. */
     int (*open)(struct haul_engine *engine, const char *kind, void **rma);
+    /* Optional (NULL): the context is closed and no peer is attached. Threads of the provider end
+     * here, because close() may be long in coming: it follows the last dereg() of memory that the
+     * user still holds. */
+    void (*stop)(void *rma);
     void (*close)(void *rma);
 
     /* What the peer behind the link needs to attach to us; *bytes in: room, out: used. */

@@ -101,17 +101,39 @@ static int open_side(struct haul_ofi_rail *rail, struct haul_ofi_side *side)
     return err;
 }
 
+/* Returns whether it is closed; else its reads may go on. */
+static bool close_reader(struct haul_ofi_rail *rail)
+{
+    int err = rail->reader.endpoint ? fi_close(&rail->reader.endpoint->fid) : 0;
+    if (err && !rail->stuck)
+        haul_ofi_host->log(HAUL_LOG_ERROR,
+                           "ofi:%s: reads over NIC %s do not end, and their endpoint cannot be "
+                           "closed: %s. Their memory is kept, and haul_close() waits, until it can "
+                           "be; nothing else is read over it",
+                           rail->ofi->kind, rail->name, haul_ofi_error(err));
+    rail->stuck = err != 0;
+    if (err)
+        return false;
+    rail->reader.endpoint = NULL;
+    close_side(rail, &rail->reader);
+    return true;
+}
+
 static int renew_reader(struct haul_ofi_rail *rail)
 {
     const char *kind = rail->ofi->kind;
-    int err = rail->reader.endpoint ? fi_close(&rail->reader.endpoint->fid) : 0;
-    if (err) /* its reads may go on */
-        return haul_ofi_host->fail(HAUL_BUSY, "ofi:%s: an endpoint could not be closed: %s", kind,
-                                   haul_ofi_error(err));
-    rail->reader.endpoint = NULL;
-    close_side(rail, &rail->reader);
-    err = open_side(rail, &rail->reader);
+    bool had_one = rail->reader.endpoint != NULL;
+    if (!close_reader(rail))
+        return HAUL_BUSY;
+    int err = open_side(rail, &rail->reader);
     haul_ofi_insert_known(rail);
+    if (err && had_one)
+        haul_ofi_host->log(
+            HAUL_LOG_ERROR,
+            "ofi:%s: nothing can be read over NIC %s until it has a new endpoint: %s", kind,
+            rail->name, haul_ofi_error(err));
+    if (!err && !had_one)
+        haul_ofi_host->log(HAUL_LOG_INFO, "ofi:%s: NIC %s has an endpoint again", kind, rail->name);
     return err ? haul_ofi_host->fail(HAUL_SYSTEM, "ofi:%s: no new endpoint: %s", kind,
                                      haul_ofi_error(err))
                : 0;
@@ -153,20 +175,20 @@ static bool is_like(const struct fi_info *one, const struct fi_info *other)
 static int open_rail(struct haul_ofi_rail *rail, const char **what)
 {
     const struct haul_ofi_rail *first = rail->ofi->rails;
-    int err = is_like(first->info, rail->info) ? 0 : -FI_EOTHER;
-    *what = "mode";
+    int err = is_like(first->info, rail->info) ? 0 : -FI_EOPNOTSUPP;
+    *what = "its protocol is not that of the first";
     pthread_mutex_init(&rail->turn, NULL);
     pthread_mutex_init(&rail->lock, NULL);
     if (!err) {
-        *what = "fabric";
+        *what = "its fabric cannot be opened";
         err = fi_fabric(rail->info->fabric_attr, &rail->fabric, NULL);
     }
     if (!err) {
-        *what = "domain";
+        *what = "its domain cannot be opened";
         err = fi_domain(rail->fabric, rail->info, &rail->domain, NULL);
     }
     if (!err) {
-        *what = "endpoint";
+        *what = "its endpoint cannot be opened";
         err = open_side(rail, &rail->reader);
     }
     if (!err)
@@ -221,18 +243,16 @@ static int open_rails(struct haul_ofi *ofi, const struct haul_ofi_nics *nics)
         if (!err)
             ofi->rail_count++;
         else if (nics->count > 1)
-            haul_ofi_host->log(HAUL_LOG_WARNING,
-                               "ofi:%s: NIC %s is not used: its %s cannot be opened: %s", ofi->kind,
+            haul_ofi_host->log(HAUL_LOG_WARNING, "ofi:%s: NIC %s is not used: %s: %s", ofi->kind,
                                rail->name, what, haul_ofi_error(err));
     }
     /* rxm's queue has 256 entries for each of FI_UNIVERSE_SIZE peers (1024), which libfabric lets
      * nobody else say; the queues of some devices (rxe) hold less. */
     if (err == -FI_EINVAL && strstr(nics->infos[0]->fabric_attr->prov_name, "rxm"))
         advice = "; if the device's queues are small, set FI_UNIVERSE_SIZE=64";
-    return ofi->rail_count > 0
-               ? 0
-               : haul_ofi_host->fail(HAUL_PROVIDER, "ofi:%s: its %s cannot be opened: %s%s",
-                                     ofi->kind, what, haul_ofi_error(err), advice);
+    return ofi->rail_count > 0 ? 0
+                               : haul_ofi_host->fail(HAUL_PROVIDER, "ofi:%s: %s: %s%s", ofi->kind,
+                                                     what, haul_ofi_error(err), advice);
 }
 
 /* libfabric and what lies below it do not survive a fork(). */
@@ -258,6 +278,7 @@ int haul_ofi_open(struct haul_engine *engine, const char *kind, void **rma)
     strncpy(ofi->kind, kind, sizeof ofi->kind - 1);
     ofi->fence_ns = UINT64_MAX;
     TAILQ_INIT(&ofi->waiting);
+    TAILQ_INIT(&ofi->refused);
     TAILQ_INIT(&ofi->ended);
     TAILQ_INIT(&ofi->unused);
     STAILQ_INIT(&ofi->finished);

@@ -228,6 +228,7 @@ static int kind_at(struct haul_engine *engine, unsigned index, bool automatic,
 static const struct haul_rma_ops rma_ops = {
     .kind = kind_at,
     .open = haul_ofi_open,
+    .stop = haul_ofi_workers_stop,
     .close = haul_ofi_close,
     .address = haul_ofi_describe,
     .attach = haul_ofi_attach,

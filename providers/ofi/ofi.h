@@ -47,6 +47,8 @@ struct haul_ofi_piece;
 struct haul_ofi_worker;
 
 enum { HAUL_OFI_RAILS_MAX = 8 };
+/* After that queues are looked at in any case: some descriptors lose wake-ups. */
+#define HAUL_OFI_LOOK_ANYWAY_NS ((uint64_t)100000000)
 
 /* ---- ofi.c ---------------------------------------------------------------------------------- */
 
@@ -130,7 +132,9 @@ struct haul_ofi_rail {
     atomic_uint posted_count;      /* for the worker */
     uint64_t bytes_in_flight;
     uint64_t bytes_read;
-    bool failing; /* and that was said */
+    bool stuck;         /* its reader cannot be closed, and is only waited for */
+    bool failing;       /* nothing comes over it from a peer that others reach */
+    uint64_t warned_ns; /* when that was said last; 0: never */
 };
 
 struct haul_ofi {
@@ -144,7 +148,8 @@ struct haul_ofi {
     unsigned worker_count;
 
     size_t peers;
-    struct haul_ofi_pieces waiting; /* not with libfabric (yet) */
+    struct haul_ofi_pieces waiting; /* not with libfabric (yet), */
+    struct haul_ofi_pieces refused; /* and of these, while they are tried, those that were */
     /* Pieces that libfabric has let go of, well or not. Workers add to it. */
     pthread_mutex_t finished_lock;
     struct haul_ofi_finished finished;
@@ -152,21 +157,24 @@ struct haul_ofi {
     struct haul_ofi_reads unused;
     uint64_t bytes_in_flight; /* of reads that have not ended */
     uint64_t fence_ns;        /* when posted pieces of fenced reads are ended; UINT64_MAX: none */
-    uint64_t look_ns;         /* when to look next whether rails move */
+    uint64_t look_ns;         /* when to look next whether rails move, or can be made anew */
     uint64_t poll_ns;         /* of queues without descriptor: the next pause */
     uint64_t greeting_ns;     /* until then a peer may be making its connection to us */
 };
 
 int haul_ofi_open(struct haul_engine *engine, const char *kind, void **rma);
 void haul_ofi_close(void *rma);
-/* Closes the reader, after which nothing of its reads is written any more, and makes a new one.
- * Errors: HAUL_BUSY (it is not closed), HAUL_SYSTEM (there is no new one, and reads fail). */
+/* Closes the reader, if there is one, after which nothing of its reads is written any more, and
+ * makes a new one. Errors: HAUL_BUSY (it is not closed; the rail is stuck), HAUL_SYSTEM (there is
+ * no new one). */
 int haul_ofi_renew_reader(struct haul_ofi_rail *rail);
 
 /* ---- rail.c --------------------------------------------------------------------------------- */
 
 /* Its NIC's name, for people. */
 void haul_ofi_name_rail(struct haul_ofi_rail *rail);
+/* Whether anything can be read over it now. */
+bool haul_ofi_rail_reads(const struct haul_ofi_rail *rail);
 void haul_ofi_lock(struct haul_ofi_rail *rail);
 void haul_ofi_unlock(struct haul_ofi_rail *rail);
 /* Starts to read a piece. Returns libfabric's error; -FI_EAGAIN: not now. */
@@ -188,7 +196,8 @@ int haul_ofi_workers_make(struct haul_ofi *ofi, size_t rails);
 struct haul_ofi_worker *haul_ofi_worker_of(struct haul_ofi *ofi, unsigned rail);
 /* Starts their threads, when the rails are open. Errors: HAUL_SYSTEM, HAUL_NO_MEMORY. */
 int haul_ofi_workers_start(struct haul_ofi *ofi);
-void haul_ofi_workers_stop(struct haul_ofi *ofi);
+/* Ends them; their rails are the caller's then. Once more does nothing. */
+void haul_ofi_workers_stop(void *rma);
 /* Has its sleep ended when the descriptor becomes readable, until that is closed. */
 bool haul_ofi_worker_watch(struct haul_ofi_worker *worker, int fd);
 /* Ends its sleep; NULL does nothing. */
@@ -226,15 +235,18 @@ struct haul_ofi_address {
     LIST_ENTRY(haul_ofi_address) node;
     fi_addr_t number;
     unsigned references;
-    unsigned posted;                /* pieces from it that libfabric has */
+    unsigned posted;                /* pieces from it that libfabric has, */
+    uint64_t posted_bytes;          /* and how much they are */
     struct haul_ofi_piece *suspect; /* has failed before, and is tried alone: no other is posted */
     /* Where its peer can be read over other rails, too: */
     uint64_t moved_ns;         /* when a piece began while there was none, or ended */
     uint64_t brought_ns;       /* when a piece ended well */
+    uint64_t suspected_ns;     /* when a look found that it does not move */
     uint64_t refused_ns;       /* when libfabric took none, although it had none, */
     uint64_t refused_since_ns; /* and since when it has gone on like that */
     uint64_t shunned_ns;       /* until then others are taken */
     uint64_t shun_ns;          /* for how long it was shunned; 0: nothing is known against it */
+    bool blamed;               /* because other rails brought what this one did not */
     size_t bytes;
     uint8_t name[]; /* as fi_getname() gave it there */
 };
@@ -250,8 +262,18 @@ struct haul_ofi_peer {
     unsigned rails;                                 /* of the peer */
     struct haul_ofi_path paths[HAUL_OFI_RAILS_MAX]; /* of each rail of ours */
     unsigned path_count;                            /* that have an address */
-    unsigned reads;                                 /* not ended */
+    unsigned reads;                                 /* not ended, */
+    uint64_t bytes;                                 /* and how much they are */
 };
+
+/* Whether several rails have an address of it. */
+static inline bool haul_ofi_has_choice(const struct haul_ofi_peer *peer)
+{
+    return peer->path_count > 1;
+}
+
+/* Whether the peer can be read over this rail of ours now. */
+bool haul_ofi_can_read(const struct haul_ofi_peer *peer, unsigned rail);
 
 /* Whether the IPv4 address is that of its NIC ("0.0.0.0": of all). */
 bool haul_ofi_has_address(const struct fi_info *info, const char *address);
@@ -286,6 +308,7 @@ struct haul_ofi_piece {
     size_t asked;               /* of these, while it is posted */
     int error;                  /* libfabric's, of one that has finished */
     unsigned failures;
+    uint64_t posted_ns;            /* when that was */
     struct haul_ofi_address *turn; /* there it is the suspect; NULL: nowhere */
     unsigned
         failed_on; /* rails, a bit each, that did not bring it: although it was alone, or ever */
@@ -313,6 +336,9 @@ int haul_ofi_read(void *peer, const uint8_t *way, size_t way_bytes, uint64_t off
 void haul_ofi_piece_over(struct haul_ofi_piece *piece, int err);
 bool haul_ofi_progress(void *rma);
 uint64_t haul_ofi_deadline_ns(void *rma);
+/* The next pause between two looks at queues without descriptor: each is twice the last (0: anew)
+ * while nothing happens, up to a limit. busy: reads are posted. */
+uint64_t haul_ofi_next_poll_ns(uint64_t *last_ns, bool busy);
 /* A peer has our address, or we have one's: connections are made only while both sides look at
  * their queues. */
 void haul_ofi_expect(struct haul_ofi *ofi);
@@ -333,7 +359,6 @@ void haul_ofi_take_from_posted(struct haul_ofi_piece *piece);
 void haul_ofi_leave_turn(struct haul_ofi_piece *piece);
 /* Other rails read from the address for a while, the longer the more often it was so. */
 void haul_ofi_shun(struct haul_ofi_address *address);
-bool haul_ofi_shuns_any(const struct haul_ofi_rail *rail);
 bool haul_ofi_is_shunned(const struct haul_ofi_address *address, uint64_t now_ns);
 /* Whether bytes of the peer's have come over other rails much later than that. */
 bool haul_ofi_others_bring(const struct haul_ofi_peer *peer, const struct haul_ofi_address *address,
@@ -351,8 +376,9 @@ static inline struct haul_ofi_address *haul_ofi_address_of(const struct haul_ofi
 void haul_ofi_fence(void *peer);
 /* Ends the posted pieces of fenced reads that did not end by themselves. */
 bool haul_ofi_end_fenced(struct haul_ofi *ofi);
-/* Ends the posted pieces of rails that do not move, so that others read them. */
-bool haul_ofi_end_stalled(struct haul_ofi *ofi);
+/* Now and then: ends the posted pieces of rails that do not move, so that others read them, and
+ * makes readers that there are not. */
+bool haul_ofi_look_at_rails(struct haul_ofi *ofi);
 /* When one of both is due. */
 uint64_t haul_ofi_silence_ns(const struct haul_ofi *ofi);
 

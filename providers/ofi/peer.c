@@ -234,7 +234,9 @@ static int take_address(struct haul_ofi_rail *rail, const uint8_t *name, size_t 
         memcpy(address->name, name, bytes);
     }
     haul_ofi_lock(rail);
-    bool taken = address->number != FI_ADDR_NOTAVAIL || insert(rail, address);
+    /* (Where there is no reader the next one will be told.) */
+    bool taken =
+        address->number != FI_ADDR_NOTAVAIL || !rail->reader.endpoint || insert(rail, address);
     haul_ofi_unlock(rail);
     if (!taken) {
         if (!known)
@@ -244,6 +246,8 @@ static int take_address(struct haul_ofi_rail *rail, const uint8_t *name, size_t 
     }
     if (!known)
         LIST_INSERT_HEAD(&rail->known, address, node);
+    if (!known && rail->failing)
+        haul_ofi_shun(address);
     address->references++;
     *result = address;
     return 0;
@@ -259,7 +263,6 @@ static void give_address(struct haul_ofi_rail *rail, struct haul_ofi_address *ad
     haul_ofi_unlock(rail);
     LIST_REMOVE(address, node);
     free(address);
-    rail->failing = rail->failing && haul_ofi_shuns_any(rail);
 }
 
 static void give_addresses(struct haul_ofi_peer *peer)
@@ -285,6 +288,13 @@ static int take_addresses(struct haul_ofi_peer *peer, const uint8_t *names, size
         peer->path_count += !err;
     }
     return peer->path_count > 0 ? 0 : err;
+}
+
+bool haul_ofi_can_read(const struct haul_ofi_peer *peer, unsigned rail)
+{
+    const struct haul_ofi_address *address = peer->paths[rail].address;
+    return address && address->number != FI_ADDR_NOTAVAIL &&
+           haul_ofi_rail_reads(&peer->ofi->rails[rail]);
 }
 
 /* Readers that could not be renewed: once more. Errors: there is none. */

@@ -13,7 +13,12 @@
  * is gone the channel says so, and its reads are fenced. */
 #include "ofi.h"
 
-enum { FAILURES_MAX = 5, PIECES_PER_PATH = 4 };
+enum {
+    FAILURES_MAX = 5,
+    /* What a rail gets of one peer at a time, where others could read it. */
+    PIECES_PER_PATH = 16,
+    BYTES_PER_PATH = 4 << 20,
+};
 #define NS_PER_MS ((uint64_t)1000000)
 #define RETRY_NS NS_PER_MS
 #define FIRST_FAILURE_NS (10 * NS_PER_MS) /* doubles */
@@ -25,11 +30,7 @@ enum { FAILURES_MAX = 5, PIECES_PER_PATH = 4 };
 #define REFUSAL_NS (3000 * NS_PER_MS)
 /* (When a peer is stopped its rails fall silent one soon after another.) */
 #define MUCH_LATER_NS (1000 * NS_PER_MS)
-
-static bool has_choice(const struct haul_ofi_piece *piece)
-{
-    return piece->read->peer->path_count > 1;
-}
+#define WARNING_PAUSE_NS (60000 * NS_PER_MS)
 
 static unsigned bit_of(const struct haul_ofi_rail *rail)
 {
@@ -45,6 +46,15 @@ void haul_ofi_leave_turn(struct haul_ofi_piece *piece)
     piece->turn = NULL;
 }
 
+/* (One that was shunned is tried with one piece.) */
+static bool has_room(const struct haul_ofi_address *address, size_t bytes)
+{
+    if (address->posted == 0)
+        return true;
+    return !address->shun_ns && address->posted < PIECES_PER_PATH &&
+           address->posted_bytes + bytes <= BYTES_PER_PATH;
+}
+
 /* Whether it may be posted there now. The first that is due of those that have failed keeps others
  * from starting, until it has been alone. */
 static bool take_turn(struct haul_ofi_piece *piece, struct haul_ofi_address *address)
@@ -57,8 +67,7 @@ static bool take_turn(struct haul_ofi_piece *piece, struct haul_ofi_address *add
     }
     if (address->suspect)
         return address->suspect == piece && address->posted == 0;
-    /* (One that was shunned is tried with one piece.) */
-    return !has_choice(piece) || address->posted < (address->shun_ns ? 1 : PIECES_PER_PATH);
+    return !haul_ofi_has_choice(piece->read->peer) || has_room(address, piece->bytes);
 }
 
 /* ---- Rails that fail ------------------------------------------------------------------------ */
@@ -79,33 +88,60 @@ void haul_ofi_shun(struct haul_ofi_address *address)
     address->shunned_ns = now_ns + address->shun_ns;
 }
 
-/* It is the rail, and not the peer: other rails bring what this one does not. */
-static void blame(struct haul_ofi_rail *rail, struct haul_ofi_address *address)
-{
-    haul_ofi_shun(address);
-    if (rail->failing)
-        return;
-    rail->failing = true;
-    haul_ofi_host->log(HAUL_LOG_WARNING,
-                       "ofi:%s: NIC %s fails or is silent: its part is read over the other NICs, "
-                       "and it is tried again from time to time; look at its cable, its switch and "
-                       "its addresses",
-                       rail->ofi->kind, rail->name);
-}
-
-bool haul_ofi_shuns_any(const struct haul_ofi_rail *rail)
+/* Whether anything has come over it since then. */
+static bool brings(const struct haul_ofi_rail *rail, uint64_t since_ns)
 {
     const struct haul_ofi_address *address;
     LIST_FOREACH(address, &rail->known, node)
-    if (address->shun_ns)
+    if (address->brought_ns > since_ns)
         return true;
     return false;
 }
 
+/* It brings nothing from anybody: not each peer has to find that out. */
+static void set_failing(struct haul_ofi_rail *rail)
+{
+    struct haul_ofi_address *address;
+    uint64_t now_ns = haul_ofi_host->now_ns();
+    LIST_FOREACH(address, &rail->known, node)
+    if (!address->shun_ns)
+        haul_ofi_shun(address);
+    if (rail->failing)
+        return;
+    rail->failing = true;
+    bool again = rail->warned_ns && now_ns < rail->warned_ns + WARNING_PAUSE_NS;
+    if (!again)
+        rail->warned_ns = now_ns;
+    haul_ofi_host->log(again ? HAUL_LOG_INFO : HAUL_LOG_WARNING,
+                       "ofi:%s: NIC %s fails or is silent: its part is read over the other NICs, "
+                       "and it is tried again from time to time; look at its cable, its switch and "
+                       "its addresses, here and at the peer",
+                       rail->ofi->kind, rail->name);
+}
+
+/* It is the rail, or the peer's, and not the peer: other rails bring what this one does not. */
+static void blame(struct haul_ofi_rail *rail, struct haul_ofi_address *address)
+{
+    haul_ofi_shun(address);
+    if (!brings(rail, address->moved_ns))
+        set_failing(rail);
+    else if (!address->blamed)
+        haul_ofi_host->log(HAUL_LOG_INFO,
+                           "ofi:%s: NIC %s brings nothing from one peer, which other NICs reach: "
+                           "look at the peer's NICs",
+                           rail->ofi->kind, rail->name);
+    address->blamed = true;
+}
+
+/* A shunned one has brought something: it is trusted, and the others are tried. */
 static void stop_shunning(struct haul_ofi_rail *rail, struct haul_ofi_address *address)
 {
+    struct haul_ofi_address *other;
     address->shun_ns = 0;
-    if (!rail->failing || haul_ofi_shuns_any(rail))
+    address->blamed = false;
+    LIST_FOREACH(other, &rail->known, node)
+    other->shunned_ns = 0;
+    if (!rail->failing)
         return;
     rail->failing = false;
     haul_ofi_host->log(HAUL_LOG_INFO, "ofi:%s: NIC %s works again", rail->ofi->kind, rail->name);
@@ -142,7 +178,7 @@ static void note_brought(struct haul_ofi_piece *piece)
     struct haul_ofi_address *address = haul_ofi_address_of(piece);
     address->moved_ns = address->brought_ns = haul_ofi_host->now_ns();
     address->refused_ns = 0;
-    if (address->shun_ns)
+    if (address->shun_ns || piece->rail->failing)
         stop_shunning(piece->rail, address);
     piece->failed_on &= ~bit_of(piece->rail);
     for (unsigned i = 0; i < ofi->rail_count && piece->failed_on; i++)
@@ -160,9 +196,9 @@ static unsigned rails_for(const struct haul_ofi_piece *piece)
     const struct haul_ofi_peer *peer = piece->read->peer;
     unsigned all = 0, shunned = 0, failed = piece->failed_on;
     for (unsigned i = 0; i < peer->ofi->rail_count; i++) {
-        const struct haul_ofi_address *address = peer->paths[i].address;
-        if (!address || address->number == FI_ADDR_NOTAVAIL || !peer->ofi->rails[i].reader.endpoint)
+        if (!haul_ofi_can_read(peer, i))
             continue;
+        const struct haul_ofi_address *address = peer->paths[i].address;
         all |= 1u << i;
         if (address->shun_ns && haul_ofi_is_shunned(address, haul_ofi_host->now_ns()))
             shunned |= 1u << i;
@@ -201,8 +237,10 @@ enum outcome { POSTED, BLOCKED /* until another one ends */, REFUSED /* for the 
 static void note_posted(struct haul_ofi_piece *piece, struct haul_ofi_address *address)
 {
     struct haul_ofi_rail *rail = piece->rail;
-    if (address->posted++ == 0 && rail->ofi->rail_count > 1)
-        address->moved_ns = haul_ofi_host->now_ns();
+    piece->posted_ns = haul_ofi_host->now_ns();
+    if (address->posted++ == 0)
+        address->moved_ns = piece->posted_ns;
+    address->posted_bytes += piece->asked;
     TAILQ_INSERT_TAIL(&rail->posted, piece, node);
     rail->bytes_in_flight += piece->asked;
     if (atomic_fetch_add(&rail->posted_count, 1) == 0 && rail->worker &&
@@ -220,7 +258,7 @@ static enum outcome post(struct haul_ofi_piece *piece, struct haul_ofi_rail *rai
     int err = haul_ofi_rail_read(rail, piece, path->address->number, from->address + piece->start,
                                  from->keys[path->theirs]);
     if (err == -FI_EAGAIN) {
-        if (has_choice(piece) && path->address->posted == 0)
+        if (haul_ofi_has_choice(piece->read->peer) && path->address->posted == 0)
             note_refusal(piece, rail, path->address);
         return REFUSED;
     }
@@ -280,7 +318,6 @@ void haul_ofi_piece_start(struct haul_ofi_piece *piece)
 
 bool haul_ofi_pieces_start(struct haul_ofi *ofi)
 {
-    struct haul_ofi_pieces refused = TAILQ_HEAD_INITIALIZER(refused);
     struct haul_ofi_piece *piece;
     bool did = false;
     uint64_t now_ns = TAILQ_EMPTY(&ofi->waiting) ? 0 : haul_ofi_host->now_ns();
@@ -289,9 +326,9 @@ bool haul_ofi_pieces_start(struct haul_ofi *ofi)
         if (piece->not_before_ns <= now_ns && start(piece))
             did = true;
         else
-            TAILQ_INSERT_TAIL(&refused, piece, node);
+            TAILQ_INSERT_TAIL(&ofi->refused, piece, node);
     }
-    TAILQ_CONCAT(&ofi->waiting, &refused, node);
+    TAILQ_CONCAT(&ofi->waiting, &ofi->refused, node);
     return did;
 }
 
@@ -314,10 +351,12 @@ uint64_t haul_ofi_pieces_try_ns(const struct haul_ofi *ofi, uint64_t now_ns)
 void haul_ofi_take_from_posted(struct haul_ofi_piece *piece)
 {
     struct haul_ofi_rail *rail = piece->rail;
+    struct haul_ofi_address *address = haul_ofi_address_of(piece);
     TAILQ_REMOVE(&rail->posted, piece, node);
     rail->bytes_in_flight -= piece->asked;
     atomic_fetch_sub(&rail->posted_count, 1);
-    haul_ofi_address_of(piece)->posted--;
+    address->posted--;
+    address->posted_bytes -= piece->asked;
 }
 
 static void completed(struct haul_ofi_piece *piece)
@@ -325,8 +364,7 @@ static void completed(struct haul_ofi_piece *piece)
     piece->rail->bytes_read += piece->asked;
     piece->start += piece->asked;
     piece->bytes -= piece->asked;
-    if (piece->rail->ofi->rail_count > 1)
-        note_brought(piece);
+    note_brought(piece);
     if (piece->bytes == 0)
         haul_ofi_piece_over(piece, 0);
     else if (piece->read->fenced)

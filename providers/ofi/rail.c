@@ -5,7 +5,10 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { ENTRIES = 32 };
+enum {
+    ENTRIES = 32,
+    ROUNDS_MAX = 8, /* between looks at what else there is */
+};
 
 void haul_ofi_name_rail(struct haul_ofi_rail *rail)
 {
@@ -17,6 +20,13 @@ void haul_ofi_name_rail(struct haul_ofi_rail *rail)
         snprintf(rail->name, sizeof rail->name, "%s-%u", rail->ofi->kind, rail->index);
 }
 
+bool haul_ofi_rail_reads(const struct haul_ofi_rail *rail)
+{
+    return rail->reader.endpoint && !rail->stuck;
+}
+
+/* (The driver waits here, under the drive lock, while a worker is in libfabric; over sockets that
+ * copies what has come, which takes about a millisecond at most.) */
 void haul_ofi_lock(struct haul_ofi_rail *rail)
 {
     if (!rail->worker)
@@ -75,7 +85,7 @@ static bool take_error(struct haul_ofi_rail *rail, struct haul_ofi_side *side)
     if (fi_cq_readerr(side->queue, &entry, 0) != 1)
         return false;
     log_failure(rail, &entry, side);
-    /* Some providers name no read: the fence ends it. */
+    /* Some providers name no read: the one that was meant is found by its silence. */
     if (side == &rail->reader && entry.op_context)
         finish(rail, entry.op_context, entry.err ? entry.err : FI_EOTHER);
     return true;
@@ -99,7 +109,7 @@ static bool drain_some(struct haul_ofi_rail *rail, struct haul_ofi_side *side)
 static bool drain(struct haul_ofi_rail *rail, struct haul_ofi_side *side)
 {
     bool did = false, more = true;
-    while (more) {
+    for (int round = 0; more && round < ROUNDS_MAX; round++) {
         haul_ofi_lock(rail);
         more = drain_some(rail, side);
         haul_ofi_unlock(rail);
@@ -141,7 +151,7 @@ size_t haul_ofi_rails(void *rma, struct haul_rail_stats *rails, size_t max)
         const struct haul_ofi_rail *rail = &ofi->rails[i];
         rails[i] = (struct haul_rail_stats){
             .bytes_read = rail->bytes_read,
-            .usable = rail->reader.endpoint && !rail->failing,
+            .usable = haul_ofi_rail_reads(rail) && !rail->failing,
         };
         snprintf(rails[i].name, sizeof rails[i].name, "%s", rail->name);
     }

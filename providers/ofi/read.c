@@ -19,7 +19,7 @@ enum {
     READS_PER_PEER = 16,
     PIECES_PER_READ = 8,        /* where there are several rails */
     PIECE_BYTES = 1 << 20,      /* ... at least */
-    BYTES_IN_FLIGHT = 64 << 20, /* of all peers; one read is always let through */
+    BYTES_IN_FLIGHT = 64 << 20, /* of all peers */
 };
 #define NS_PER_US ((uint64_t)1000)
 #define NS_PER_MS ((uint64_t)1000000)
@@ -28,7 +28,11 @@ enum {
 #define POLL_READING_NS NS_PER_MS     /* the longest while reads are posted */
 #define POLL_IDLE_NS (10 * NS_PER_MS) /* ... and while peers may read from us */
 #define GREETING_NS (10000 * NS_PER_MS)
-#define LOOK_ANYWAY_NS (100 * NS_PER_MS) /* also at queues with one: some lose wake-ups */
+
+static uint64_t sooner(uint64_t one_ns, uint64_t other_ns)
+{
+    return one_ns < other_ns ? one_ns : other_ns;
+}
 
 /* ---- Starting ------------------------------------------------------------------------------- */
 
@@ -46,7 +50,7 @@ static struct haul_ofi_read *take_read(struct haul_ofi *ofi)
 static size_t piece_bytes(const struct haul_ofi_read *read)
 {
     size_t least = (read->bytes + PIECES_PER_READ - 1) / PIECES_PER_READ;
-    if (read->peer->path_count <= 1)
+    if (!haul_ofi_has_choice(read->peer))
         return read->bytes;
     return least > PIECE_BYTES ? least : PIECE_BYTES;
 }
@@ -66,20 +70,27 @@ static void start_pieces(struct haul_ofi_read *read)
     } while (start < read->bytes);
 }
 
+/* One peer gets as much as it leaves to the others, so that those that are silent cannot take it
+ * all; but one read is always let through. */
+static bool has_room(const struct haul_ofi_peer *peer, size_t bytes)
+{
+    uint64_t used = peer->ofi->bytes_in_flight;
+    return used == 0 || used + bytes + (peer->bytes + bytes) <= BYTES_IN_FLIGHT;
+}
+
 int haul_ofi_read(void *handle, const uint8_t *way, size_t way_bytes, uint64_t offset, void *to,
                   void *region, size_t bytes, void *cookie)
 {
     struct haul_ofi_peer *peer = handle;
     struct haul_ofi *ofi = peer->ofi;
     struct haul_ofi_way from;
+    if (peer->reads >= READS_PER_PEER || !has_room(peer, bytes))
+        return HAUL_BUSY;
     int err = haul_ofi_way_parse(way, way_bytes, peer->rails, &from);
     if (err)
         return err;
     if (offset > from.bytes || bytes > from.bytes - offset)
         return haul_ofi_host->fail(HAUL_PROTOCOL, "the peer offers fewer bytes than are read");
-    bool full = ofi->bytes_in_flight > 0 && ofi->bytes_in_flight + bytes > BYTES_IN_FLIGHT;
-    if (peer->reads >= READS_PER_PEER || full)
-        return HAUL_BUSY;
     struct haul_ofi_read *read = take_read(ofi);
     if (!read)
         return haul_ofi_host->fail(HAUL_NO_MEMORY, "no memory for a read");
@@ -88,8 +99,9 @@ int haul_ofi_read(void *handle, const uint8_t *way, size_t way_bytes, uint64_t o
     read->from.address += offset;
     bool idle = ofi->bytes_in_flight == 0;
     peer->reads++;
+    peer->bytes += bytes;
     ofi->bytes_in_flight += bytes;
-    ofi->poll_ns = POLL_FIRST_NS;
+    ofi->poll_ns = 0;
     start_pieces(read);
     if (idle || !TAILQ_EMPTY(&ofi->waiting) || !TAILQ_EMPTY(&ofi->ended))
         haul_ofi_host->wake(ofi->engine); /* its sleep may be longer than what is due now */
@@ -98,16 +110,14 @@ int haul_ofi_read(void *handle, const uint8_t *way, size_t way_bytes, uint64_t o
 
 /* ---- Ends ----------------------------------------------------------------------------------- */
 
-/* Of a read that has failed nothing more is wanted. */
-static void drop_waiting(struct haul_ofi_read *read)
+static void drop(struct haul_ofi_read *read, struct haul_ofi_pieces *list)
 {
-    struct haul_ofi *ofi = read->peer->ofi;
     struct haul_ofi_piece *piece, *next;
-    for (piece = TAILQ_FIRST(&ofi->waiting); piece; piece = next) {
+    for (piece = TAILQ_FIRST(list); piece; piece = next) {
         next = TAILQ_NEXT(piece, node);
         if (piece->read != read)
             continue;
-        TAILQ_REMOVE(&ofi->waiting, piece, node);
+        TAILQ_REMOVE(list, piece, node);
         haul_ofi_leave_turn(piece);
         read->left--;
     }
@@ -119,8 +129,9 @@ void haul_ofi_piece_over(struct haul_ofi_piece *piece, int err)
     haul_ofi_leave_turn(piece);
     read->left--;
     if (err && !read->err) {
-        read->err = err;
-        drop_waiting(read);
+        read->err = err; /* nothing more of it is wanted */
+        drop(read, &read->peer->ofi->waiting);
+        drop(read, &read->peer->ofi->refused);
     }
     if (read->left == 0)
         TAILQ_INSERT_TAIL(&read->peer->ofi->ended, read, node);
@@ -136,6 +147,7 @@ static bool report(struct haul_ofi *ofi)
         int err = read->err;
         TAILQ_REMOVE(&ofi->ended, read, node);
         read->peer->reads--;
+        read->peer->bytes -= read->bytes;
         ofi->bytes_in_flight -= read->bytes;
         TAILQ_INSERT_TAIL(&ofi->unused, read, node);
         haul_ofi_host->read_done(cookie, err);
@@ -179,7 +191,7 @@ bool haul_ofi_progress(void *rma)
     bool did = drain(ofi);
     did |= haul_ofi_pieces_finish(ofi);
     did |= haul_ofi_end_fenced(ofi);
-    did |= haul_ofi_end_stalled(ofi);
+    did |= haul_ofi_look_at_rails(ofi);
     did |= haul_ofi_pieces_start(ofi);
     did |= report(ofi);
     if (!did && !may_sleep(ofi)) {
@@ -187,15 +199,22 @@ bool haul_ofi_progress(void *rma)
         did |= haul_ofi_pieces_finish(ofi);
     }
     if (did)
-        ofi->poll_ns = POLL_FIRST_NS;
+        ofi->poll_ns = 0;
     return did;
 }
 
 void haul_ofi_expect(struct haul_ofi *ofi)
 {
     ofi->greeting_ns = haul_ofi_host->now_ns() + GREETING_NS;
-    ofi->poll_ns = POLL_FIRST_NS;
+    ofi->poll_ns = 0;
     haul_ofi_host->wake(ofi->engine);
+}
+
+uint64_t haul_ofi_next_poll_ns(uint64_t *last_ns, bool busy)
+{
+    uint64_t next_ns = *last_ns ? *last_ns * 2 : POLL_FIRST_NS;
+    *last_ns = sooner(next_ns, busy ? POLL_READING_NS : POLL_IDLE_NS);
+    return *last_ns;
 }
 
 /* Only rails without worker count. */
@@ -208,15 +227,8 @@ static uint64_t next_pause_ns(struct haul_ofi *ofi, uint64_t now_ns)
         polled |= !rail->worker && haul_ofi_rail_is_polled(rail);
     }
     if (!polled && now_ns >= ofi->greeting_ns)
-        return LOOK_ANYWAY_NS;
-    uint64_t longest = polled && busy ? POLL_READING_NS : POLL_IDLE_NS;
-    ofi->poll_ns = ofi->poll_ns * 2 < longest ? ofi->poll_ns * 2 : longest;
-    return ofi->poll_ns;
-}
-
-static uint64_t sooner(uint64_t one_ns, uint64_t other_ns)
-{
-    return one_ns < other_ns ? one_ns : other_ns;
+        return HAUL_OFI_LOOK_ANYWAY_NS;
+    return haul_ofi_next_poll_ns(&ofi->poll_ns, polled && busy);
 }
 
 uint64_t haul_ofi_deadline_ns(void *rma)

@@ -41,13 +41,8 @@ static void settle_posted(struct haul_ofi_rail *rail)
  * by themselves, and that nobody else has. */
 static bool close_reader(struct haul_ofi_rail *rail)
 {
-    int err = haul_ofi_renew_reader(rail);
-    if (err == HAUL_BUSY)
+    if (haul_ofi_renew_reader(rail) == HAUL_BUSY)
         return false; /* their memory stays where it is */
-    if (err)
-        haul_ofi_host->log(HAUL_LOG_ERROR, "ofi:%s can read no more over NIC %s; arrays come %s",
-                           rail->ofi->kind, rail->name,
-                           rail->ofi->rail_count > 1 ? "over the others" : "by the channel");
     haul_ofi_pieces_finish(rail->ofi);
     return true;
 }
@@ -118,8 +113,7 @@ bool haul_ofi_end_fenced(struct haul_ofi *ofi)
         }
         haul_ofi_host->log(
             HAUL_LOG_INFO,
-            "ofi:%s: reads of a peer that is gone did not end; their endpoint was closed",
-            ofi->kind);
+            "ofi:%s: reads that were given up did not end; their endpoint was closed", ofi->kind);
         settle_posted(rail);
         did = true;
     }
@@ -132,21 +126,47 @@ static bool has_idle_path(const struct haul_ofi_peer *peer, uint64_t now_ns)
 {
     for (unsigned i = 0; i < peer->ofi->rail_count; i++) {
         const struct haul_ofi_address *address = peer->paths[i].address;
-        if (address && address->number != FI_ADDR_NOTAVAIL && peer->ofi->rails[i].reader.endpoint &&
-            address->posted == 0 && !haul_ofi_is_shunned(address, now_ns))
+        if (haul_ofi_can_read(peer, i) && address->posted == 0 &&
+            !haul_ofi_is_shunned(address, now_ns))
             return true;
     }
     return false;
 }
 
-static bool is_stalled(const struct haul_ofi_piece *piece, uint64_t now_ns)
+static bool is_silent(const struct haul_ofi_piece *piece, uint64_t now_ns)
 {
     const struct haul_ofi_peer *peer = piece->read->peer;
     const struct haul_ofi_address *address = haul_ofi_address_of(piece);
-    if (peer->path_count < 2 || now_ns < address->moved_ns + STALL_NS)
+    if (!haul_ofi_has_choice(peer) || now_ns < address->moved_ns + STALL_NS)
         return false;
     return haul_ofi_others_bring(peer, address, address->moved_ns) ||
            (now_ns >= address->moved_ns + LONG_STALL_NS && has_idle_path(peer, now_ns));
+}
+
+static void suspect_silent(struct haul_ofi_rail *rail, uint64_t now_ns)
+{
+    const struct haul_ofi_piece *piece;
+    TAILQ_FOREACH(piece, &rail->posted, node)
+    {
+        struct haul_ofi_address *address = haul_ofi_address_of(piece);
+        if (address->suspected_ns <= address->moved_ns && is_silent(piece, now_ns))
+            address->suspected_ns = now_ns;
+    }
+}
+
+/* Its rail moves, but it does not: its error may have named no read. */
+static bool is_forgotten(const struct haul_ofi_piece *piece, uint64_t now_ns)
+{
+    return haul_ofi_has_choice(piece->read->peer) && now_ns >= piece->posted_ns + LONG_STALL_NS &&
+           haul_ofi_others_bring(piece->read->peer, haul_ofi_address_of(piece), piece->posted_ns);
+}
+
+/* (At the second look: when a peer that was stopped goes on one rail is the first.) */
+static bool is_stalled(const struct haul_ofi_piece *piece, uint64_t now_ns)
+{
+    const struct haul_ofi_address *address = haul_ofi_address_of(piece);
+    return is_forgotten(piece, now_ns) ||
+           (address->suspected_ns > address->moved_ns && now_ns >= address->suspected_ns + LOOK_NS);
 }
 
 static bool any_stalled(const struct haul_ofi_rail *rail, uint64_t now_ns)
@@ -161,6 +181,7 @@ static bool any_stalled(const struct haul_ofi_rail *rail, uint64_t now_ns)
 static bool end_stalled_of(struct haul_ofi_rail *rail, uint64_t now_ns)
 {
     struct haul_ofi_piece *piece;
+    suspect_silent(rail, now_ns);
     if (!any_stalled(rail, now_ns) || !close_reader(rail))
         return false;
     TAILQ_FOREACH(piece, &rail->posted, node)
@@ -173,32 +194,52 @@ static bool end_stalled_of(struct haul_ofi_rail *rail, uint64_t now_ns)
 }
 
 /* This process was stopped, or had nothing to look at: what did not move meanwhile says nothing. */
-static void begin_anew(struct haul_ofi *ofi, uint64_t now_ns)
+static void begin_anew(struct haul_ofi_rail *rail, uint64_t now_ns)
 {
     struct haul_ofi_address *address;
-    for (unsigned i = 0; i < ofi->rail_count; i++)
-        LIST_FOREACH(address, &ofi->rails[i].known, node)
+    struct haul_ofi_piece *piece;
+    LIST_FOREACH(address, &rail->known, node)
     address->moved_ns = now_ns;
+    TAILQ_FOREACH(piece, &rail->posted, node)
+    piece->posted_ns = now_ns;
 }
 
-bool haul_ofi_end_stalled(struct haul_ofi *ofi)
+static bool needs_looks(const struct haul_ofi *ofi)
+{
+    return ofi->rail_count > 1 || !ofi->rails[0].reader.endpoint;
+}
+
+bool haul_ofi_look_at_rails(struct haul_ofi *ofi)
 {
     bool did = false;
-    uint64_t now_ns = ofi->rail_count > 1 ? haul_ofi_host->now_ns() : 0;
-    if (ofi->rail_count < 2 || now_ns < ofi->look_ns)
+    uint64_t now_ns = needs_looks(ofi) ? haul_ofi_host->now_ns() : 0;
+    if (now_ns < ofi->look_ns || !needs_looks(ofi))
         return false;
-    if (now_ns > ofi->look_ns + PAUSED_NS)
-        begin_anew(ofi, now_ns);
+    bool paused = now_ns > ofi->look_ns + PAUSED_NS;
     ofi->look_ns = now_ns + LOOK_NS;
-    for (unsigned i = 0; i < ofi->rail_count; i++)
-        did |= end_stalled_of(&ofi->rails[i], now_ns);
+    for (unsigned i = 0; i < ofi->rail_count; i++) {
+        struct haul_ofi_rail *rail = &ofi->rails[i];
+        if (paused)
+            begin_anew(rail, now_ns);
+        if (rail->reader.endpoint)
+            did |= end_stalled_of(rail, now_ns);
+        else
+            did |= haul_ofi_renew_reader(rail) == 0;
+    }
     return did;
+}
+
+static bool awaits_look(const struct haul_ofi *ofi)
+{
+    for (unsigned i = 0; i < ofi->rail_count; i++) {
+        const struct haul_ofi_rail *rail = &ofi->rails[i];
+        if (!rail->reader.endpoint || (ofi->rail_count > 1 && !TAILQ_EMPTY(&rail->posted)))
+            return true;
+    }
+    return false;
 }
 
 uint64_t haul_ofi_silence_ns(const struct haul_ofi *ofi)
 {
-    bool posted = false;
-    for (unsigned i = 0; i < ofi->rail_count && ofi->rail_count > 1; i++)
-        posted |= !TAILQ_EMPTY(&ofi->rails[i].posted);
-    return posted && ofi->look_ns < ofi->fence_ns ? ofi->look_ns : ofi->fence_ns;
+    return awaits_look(ofi) && ofi->look_ns < ofi->fence_ns ? ofi->look_ns : ofi->fence_ns;
 }

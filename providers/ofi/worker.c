@@ -7,22 +7,19 @@
  * descriptors of its queues; where there are none it looks now and then. */
 #include "ofi.h"
 
+#include <poll.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
-
-enum {
-    LOOK_ANYWAY_MS = 100, /* some descriptors lose wake-ups */
-    POLL_IDLE_MS = 10,    /* of queues without descriptor, while nothing is posted */
-};
 
 struct haul_ofi_worker {
     struct haul_ofi *ofi;
     struct haul_ofi_rail *rails[HAUL_OFI_RAILS_MAX];
     unsigned rail_count;
     int epoll_fd;
-    int wake_fd; /* eventfd in the epoll set */
+    int wake_fd;      /* eventfd in the epoll set */
+    uint64_t poll_ns; /* the last pause between looks at queues without descriptor */
     atomic_bool stop;
     struct haul_thread *thread;
 };
@@ -38,35 +35,48 @@ static bool drain(struct haul_ofi_worker *worker)
 }
 
 /* How long to sleep at most; 0: not at all. */
-static int sleep_ms(const struct haul_ofi_worker *worker)
+static uint64_t pause_ns(struct haul_ofi_worker *worker)
 {
-    int ms = LOOK_ANYWAY_MS;
+    bool polled = false, busy = false;
     for (unsigned i = 0; i < worker->rail_count; i++) {
         struct haul_ofi_rail *rail = worker->rails[i];
         if (!haul_ofi_rail_may_sleep(rail))
             return 0;
         haul_ofi_lock(rail);
-        int most = !haul_ofi_rail_is_polled(rail)         ? LOOK_ANYWAY_MS
-                   : atomic_load(&rail->posted_count) > 0 ? 1
-                                                          : POLL_IDLE_MS;
+        bool is_polled = haul_ofi_rail_is_polled(rail);
         haul_ofi_unlock(rail);
-        ms = most < ms ? most : ms;
+        polled |= is_polled;
+        busy |= is_polled && atomic_load(&rail->posted_count) > 0;
     }
-    return ms;
+    return polled ? haul_ofi_next_poll_ns(&worker->poll_ns, busy) : HAUL_OFI_LOOK_ANYWAY_NS;
+}
+
+/* (Not by epoll_wait(), which counts in milliseconds. All queues are looked at after each event.)
+ */
+static void rest(struct haul_ofi_worker *worker, uint64_t ns)
+{
+    struct pollfd set = {.fd = worker->epoll_fd, .events = POLLIN};
+    const struct timespec most = {.tv_nsec = (long)ns};
+    struct epoll_event event;
+    if (ppoll(&set, 1, &most, NULL) <= 0)
+        return;
+    epoll_wait(worker->epoll_fd, &event, 1, 0);
+    worker->poll_ns = 0;
 }
 
 static void run(void *arg)
 {
     struct haul_ofi_worker *worker = arg;
-    struct epoll_event event; /* all are looked at after each */
     while (!atomic_load(&worker->stop)) {
-        int ms = 0;
-        if (drain(worker))
+        uint64_t ns = 0;
+        if (drain(worker)) {
+            worker->poll_ns = 0;
             haul_ofi_host->wake(worker->ofi->engine);
-        else
-            ms = sleep_ms(worker);
-        if (ms > 0)
-            epoll_wait(worker->epoll_fd, &event, 1, ms);
+        } else {
+            ns = pause_ns(worker);
+        }
+        if (ns > 0)
+            rest(worker, ns);
     }
 }
 
@@ -146,8 +156,9 @@ static void stop(struct haul_ofi_worker *worker)
 }
 
 /* (A descriptor of 0 was never made.) */
-void haul_ofi_workers_stop(struct haul_ofi *ofi)
+void haul_ofi_workers_stop(void *rma)
 {
+    struct haul_ofi *ofi = rma;
     for (unsigned i = 0; i < ofi->worker_count; i++) {
         stop(&ofi->workers[i]);
         if (ofi->workers[i].wake_fd > 0)
@@ -155,6 +166,9 @@ void haul_ofi_workers_stop(struct haul_ofi *ofi)
         if (ofi->workers[i].epoll_fd > 0)
             close(ofi->workers[i].epoll_fd);
     }
+    for (unsigned i = 0; i < ofi->rail_count; i++)
+        ofi->rails[i].worker = NULL;
     free(ofi->workers);
+    ofi->workers = NULL;
     ofi->worker_count = 0;
 }

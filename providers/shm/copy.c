@@ -258,7 +258,7 @@ int haul_shm_copier_create(struct haul_engine *engine, unsigned threads,
     return 0;
 }
 
-void haul_shm_copier_destroy(struct haul_shm_copier *copier)
+void haul_shm_copier_end_threads(struct haul_shm_copier *copier)
 {
     pthread_mutex_lock(&copier->lock);
     copier->stop = true;
@@ -267,6 +267,12 @@ void haul_shm_copier_destroy(struct haul_shm_copier *copier)
     pthread_mutex_unlock(&copier->lock);
     for (unsigned i = 0; i < copier->threads; i++)
         pthread_join(copier->ids[i], NULL);
+    copier->threads = 0;
+}
+
+void haul_shm_copier_destroy(struct haul_shm_copier *copier)
+{
+    haul_shm_copier_end_threads(copier);
     pthread_cond_destroy(&copier->work);
     pthread_mutex_destroy(&copier->lock);
     free(copier->ids);

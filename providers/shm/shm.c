@@ -67,6 +67,12 @@ static int check_files(void)
                : 0;
 }
 
+static void stop(void *rma)
+{
+    struct haul_shm *shm = rma;
+    haul_shm_copier_end_threads(shm->copier);
+}
+
 static void close_shm(void *rma)
 {
     struct haul_shm *shm = rma;
@@ -149,6 +155,7 @@ static uint64_t deadline_ns(void *rma)
 static const struct haul_rma_ops rma_ops = {
     .flags = HAUL_RMA_FILES | HAUL_RMA_CHEAP_REG,
     .open = open_shm,
+    .stop = stop,
     .close = close_shm,
     .address = haul_shm_address,
     .attach = haul_shm_attach,

@@ -270,6 +270,8 @@ int haul_shm_copy(struct haul_shm_copy copy);
 /* threads: 1 or more, the driving one included. Errors: HAUL_SYSTEM, HAUL_NO_MEMORY. */
 int haul_shm_copier_create(struct haul_engine *engine, unsigned threads,
                            struct haul_shm_copier **copier);
+/* What is added later the driving thread copies. */
+void haul_shm_copier_end_threads(struct haul_shm_copier *copier);
 /* All copies have ended. */
 void haul_shm_copier_destroy(struct haul_shm_copier *copier);
 /* The job, and what it names, stays until it has ended. */

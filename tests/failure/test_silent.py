@@ -3,6 +3,7 @@
 """Senders that are stopped in the middle of a message: they are given up, and nobody else notices. The
 server checks every byte of what the others send, before and after."""
 import itertools
+import resource
 import signal
 import time
 import unittest
@@ -14,6 +15,7 @@ ENDING_S = 3  # reads that do not end are ended within (ofi: a second)
 ROUNDS = 3  # at least; more until a stop has come in the middle of a read
 ROUNDS_MAX = 20
 RENEWED = "their endpoint was closed"  # what ofi says of reads that it had to end
+NO_ENDPOINT = "until it has a new endpoint"
 STALLED = "have not moved for 10 s"
 # (A sender that is built with a sanitizer spends its time elsewhere: a stop seldom meets a read.)
 MUST_MEET = PROVIDER.startswith("ofi") and not SANITIZED
@@ -24,15 +26,15 @@ MIB = 1 << 20
 ENDLESS = 1 << 40
 
 
-class Silent(FailureTest):
+class SilentTest(FailureTest):
     def count(self, server, client):
         return sum(line.startswith(f"message {client} ") for line in server.lines)
 
-    def rounds(self, program):
-        """A number for each."""
+    def rounds(self, program, sign=RENEWED, least=ROUNDS):
+        """A number for each, until the program's log has the sign."""
         for number in itertools.count():
-            met = not MUST_MEET or RENEWED in program.error_text
-            if number >= ROUNDS and met:
+            met = not MUST_MEET or sign in program.error_text
+            if number >= least and met:
                 return
             self.assertLess(number, ROUNDS_MAX, "no stop came in the middle of a read")
             yield number
@@ -43,6 +45,8 @@ class Silent(FailureTest):
             wanted = self.count(server, client) + 20
             server.wait(lambda: self.count(server, client) >= wanted, f"messages of {client}")
 
+
+class Silent(SilentTest):
     def test_stopped_while_sending(self):
         server = self.start_server(HAUL_HEARTBEAT=str(HEARTBEAT_S), HAUL_LOG="info")
         served = [self.start("client", server.address, number, ENDLESS, 1, 4 * MIB)
@@ -83,6 +87,40 @@ class Silent(FailureTest):
         warnings = [line for line in guard.error_text.splitlines() if ": warning: " in line]
         # A machine that is slow may need longer for a round than a read may stand still.
         self.assertEqual([line for line in warnings if STALLED not in line], [])
+
+
+if PROVIDER.startswith("ofi"):
+    class NoDescriptors(SilentTest):
+        def limit_descriptors(self, program, most=None):
+            """How many it may have; without a number, as many as before."""
+            pid, kind = program.process.pid, resource.RLIMIT_NOFILE
+            hard = resource.prlimit(pid, kind)[1]
+            resource.prlimit(pid, kind, (most or hard, hard))
+
+        def test_no_descriptors(self):
+            """The endpoint that was closed under a silent peer cannot be made anew at first."""
+            server = self.start_server(HAUL_HEARTBEAT=str(HEARTBEAT_S), HAUL_LOG="info")
+            served = [self.start("client", server.address, number, ENDLESS, 1, 4 * MIB)
+                      for number in SERVED]
+            for number in self.rounds(server, NO_ENDPOINT, least=1):
+                number += 100
+                stopped = self.start("client", server.address, number, ENDLESS, 32 * MIB, 32 * MIB)
+                server.line_with(f"message {number} 1")
+                self.limit_descriptors(server, 3)
+                stopped.process.send_signal(signal.SIGSTOP)
+                server.line_with(f"lost {number} ")
+                until = time.monotonic() + ENDING_S
+                while time.monotonic() < until:
+                    self.assert_served(server)
+                self.limit_descriptors(server)
+                stopped.kill()
+            if NO_ENDPOINT in server.error_text:
+                server.wait(lambda: "has an endpoint again" in server.error_text, "new endpoint")
+            late = self.start("client", server.address, 99, ENDLESS, 32 * MIB, 32 * MIB)
+            server.line_with("message 99 3")
+            for client in [late, *served]:
+                client.kill()
+            self.assertEqual(server.end(), 0, server.error_text)
 
 
 if __name__ == "__main__":
