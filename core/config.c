@@ -115,8 +115,7 @@ static const struct field core_fields[] = {
     {.name = "progress_threads",
      .default_value = "1",
      .help = "Threads that drive NICs, where a provider can use several: each drives NICs of its "
-             "own, the "
-             "first is haul's own.",
+             "own, the first is haul's own.",
      .kind = &haul_count_kind,
      .offset = offsetof(struct haul_config, progress_threads),
      .least = 1,

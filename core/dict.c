@@ -66,11 +66,21 @@ static int make_entry(const struct haul_array *array, struct haul_dict_entry **m
     return 0;
 }
 
+/* FNV-1a. */
+static uint32_t hash_of(const char *key)
+{
+    uint32_t hash = 2166136261u;
+    for (; *key; key++)
+        hash = (hash ^ (uint8_t)*key) * 16777619u;
+    return hash;
+}
+
 static struct haul_dict_entry *find_entry(const struct haul_dict *dict, const char *key,
                                           size_t *index)
 {
+    const uint32_t hash = hash_of(key);
     for (size_t i = 0; i < dict->count; i++) {
-        if (!strcmp(dict->entries[i]->array.key, key)) {
+        if (dict->hashes[i] == hash && !strcmp(dict->entries[i]->array.key, key)) {
             *index = i;
             return dict->entries[i];
         }
@@ -85,13 +95,18 @@ static int append_entry(struct haul_dict *dict, struct haul_dict_entry *entry)
                          HAUL_ARRAYS_MAX);
     if (dict->count == dict->capacity) {
         size_t capacity = dict->capacity ? 2 * dict->capacity : 8;
-        struct haul_dict_entry **entries = realloc(dict->entries, capacity * sizeof *dict->entries);
-        if (!entries)
+        struct haul_dict_entry **entries = realloc(dict->entries, capacity * sizeof *entries);
+        if (entries)
+            dict->entries = entries;
+        uint32_t *hashes = realloc(dict->hashes, capacity * sizeof *hashes);
+        if (hashes)
+            dict->hashes = hashes;
+        if (!entries || !hashes)
             return haul_fail(HAUL_NO_MEMORY, "%s: no memory for an array's entry",
                              entry->array.key);
-        dict->entries = entries;
         dict->capacity = capacity;
     }
+    dict->hashes[dict->count] = hash_of(entry->array.key);
     dict->entries[dict->count++] = entry;
     return 0;
 }
@@ -346,6 +361,7 @@ void haul_dict_unreference(struct haul_dict *dict)
         return;
     free_entries(dict);
     free(dict->row);
+    free(dict->hashes);
     free(dict->entries);
     free(dict);
     haul_engine_release(engine);

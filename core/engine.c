@@ -14,8 +14,8 @@
 
 /* A child inherits our descriptors, and open ones would keep connections alive that the parent's
  * death should end. The handler closes them and marks the engines, so that each call answers
- * HAUL_FORKED. Messages already received stay readable: the pool's mappings are
- * private memory, and views of a peer's (HAUL_SHARED) are inherited. */
+ * HAUL_FORKED. Messages already received stay readable: the pool's mappings are private memory, and
+ * views of a peer's (HAUL_SHARED) are inherited. */
 static pthread_mutex_t registry_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct haul_list registry = {&registry, &registry};
 

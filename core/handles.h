@@ -91,6 +91,7 @@ struct haul_dict {
     atomic_uint references;
     struct haul_engine *engine;
     struct haul_dict_entry **entries;
+    uint32_t *hashes; /* of their keys: a search looks at the entries that may be it alone */
     size_t count, capacity;
     struct haul_array *row; /* the arrays in a row, for receives into it; row_capacity of them */
     size_t row_capacity;

@@ -30,9 +30,8 @@ static const char *address_of(const struct haul_link *link)
 static void add_reason(struct haul_peer *peer, const struct haul_transport *transport,
                        const char *reason)
 {
-    size_t used = strlen(peer->why);
-    snprintf(peer->why + used, sizeof peer->why - used, "%s%s: %s", used ? "; " : "",
-             transport->name, reason);
+    haul_append_text(peer->why, sizeof peer->why, "%s%s: %s", *peer->why ? "; " : "",
+                     transport->name, reason);
 }
 
 static void describe_rma(struct haul_link *link, struct haul_transport *transport,
@@ -171,8 +170,9 @@ static int open_link(struct haul_link *link)
 {
     struct haul_engine *engine = link->engine;
     struct haul_peer *peer = link->peer;
-    if (link->server && send_hello(link, HAUL_FRAME_WELCOME, link->rma, peer->why))
-        return HAUL_NO_MEMORY;
+    int err = link->server ? send_hello(link, HAUL_FRAME_WELCOME, link->rma, peer->why) : 0;
+    if (err)
+        return err;
     if (!link->server && !link->rma && !*peer->why && has_rma(engine))
         snprintf(peer->why, sizeof peer->why, "the server shares no rma provider with this side");
     if (!link->server && engine->rma_required && !link->rma)
@@ -212,10 +212,10 @@ void haul_handshake_probed(struct haul_link *link, int err)
  */
 static void take_why(struct haul_peer *peer, const char *why)
 {
+    if (*why)
+        haul_append_text(peer->why, sizeof peer->why,
+                         "%sthe server says: ", *peer->why ? "; " : "");
     size_t used = strlen(peer->why);
-    snprintf(peer->why + used, sizeof peer->why - used, "%s%s", *why && used ? "; " : "",
-             *why ? "the server says: " : "");
-    used = strlen(peer->why);
     haul_utf8_clean(peer->why + used, sizeof peer->why - used, why, strlen(why));
 }
 

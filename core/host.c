@@ -81,8 +81,9 @@ static void host_connected(struct haul_link *link)
     link->state = HAUL_LINK_GREETING;
     link->since_ns = link->heard_ns = haul_now_ns();
     haul_site_connected(link);
-    if (haul_handshake_start(link))
-        haul_link_lose(link, HAUL_NO_MEMORY, "%s", haul_error_detail());
+    int err = haul_handshake_start(link);
+    if (err)
+        haul_link_lose(link, err, "%s", haul_error_detail());
 }
 
 static void host_lost(struct haul_link *link, int err, const char *why)

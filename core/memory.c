@@ -8,9 +8,8 @@
  * them ends in SIGBUS when none is left to copy to, and others may have been promised them. Memory
  * files stay ordinary ones even then: peers look into those, and trust no other kind.
  *
- * A very large private mapping of ordinary memory is faulted in as it
- * is used (but a file, which has to be whole): it takes long, under the drive lock, and for a
- * peer's word only. */
+ * A very large private mapping of ordinary memory is faulted in as it is used (but a file, which
+ * has to be whole): it takes long, under the drive lock, and for a peer's word only. */
 #include "memory.h"
 
 #include "error.h"

@@ -66,10 +66,12 @@ static void take_given(struct haul_op *op, struct haul_dict *dict)
     size_t kept = 0;
     for (size_t i = 0; i < dict->count; i++) {
         struct haul_dict_entry *entry = dict->entries[i];
-        if (entry->give)
+        if (entry->give) {
             haul_list_append(&op->given, &entry->node);
-        else
-            dict->entries[kept++] = entry;
+            continue;
+        }
+        dict->hashes[kept] = dict->hashes[i];
+        dict->entries[kept++] = entry;
     }
     dict->count = kept;
 }

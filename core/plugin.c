@@ -279,7 +279,7 @@ static const char *provider_path(const struct haul_options *options)
     return path ? path : "";
 }
 
-/* Calls visit() for all that can be found, from outside plugins_lock. */
+/* Calls visit() for all that can be found; takes plugins_lock. */
 static void with_plugins(const struct haul_options *options,
                          void (*visit)(struct plugin *plugin, void *arg), void *arg)
 {

@@ -7,7 +7,7 @@
  * MiB. In the steady state alloc and release neither map, fault nor malloc.
  *
  * Threads: all functions from any thread (the pool has a lock of its own), except that hooks run
- * inside alloc and trim only, which the engine calls under the drive lock. */
+ * haul_pool_alloc() and haul_pool_release() only, which the engine calls under the drive lock. */
 #ifndef HAUL_CORE_POOL_H
 #define HAUL_CORE_POOL_H
 

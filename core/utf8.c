@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Strict UTF-8: no overlong forms, no surrogates, nothing beyond U+10FFFF. */
 #include "utf8.h"
+
+#include "util.h"
+
 #include <stdint.h>
 #include <string.h>
 
@@ -76,8 +79,8 @@ size_t haul_utf8_clean(char *to, size_t size, const char *text, size_t bytes)
             length = 1;
         size_t written = printable ? length : 1;
         if (used + written >= size) {
-            memcpy(to + cut, ellipsis, sizeof(ellipsis));
-            return cut + sizeof(ellipsis) - 1;
+            haul_copy_text(to + cut, size - cut, ellipsis);
+            return cut + strlen(to + cut);
         }
         memcpy(to + used, printable ? text + at : "?", written);
         used += written;

@@ -11,7 +11,7 @@ bool haul_utf8_valid(const char *text, size_t bytes);
 /* Valid, and without control characters (C0 with NUL, DEL, C1). */
 bool haul_utf8_printable(const char *text, size_t bytes);
 /* Copies text so that it is printable: '?' for each byte that is not, "..." at the end of what does
- * not fit. Returns the bytes written before the final NUL; size is at least 4. */
+ * not fit (less of it where size is below 4). Returns the bytes written before the final NUL. */
 size_t haul_utf8_clean(char *to, size_t size, const char *text, size_t bytes);
 
 #endif

@@ -16,6 +16,7 @@ struct haul_block;
  * Errors: HAUL_NO_MEMORY (in use; see HAUL_POOL_MAX), HAUL_TOO_LARGE, HAUL_CLOSED, HAUL_FORKED. */
 HAUL_API int haul_block_alloc(struct haul_context *context, size_t bytes,
                               struct haul_block **block);
+/* Its memory, valid as long as the block. */
 HAUL_API void *haul_block_data(const struct haul_block *block);
 /* As many bytes as were asked for, or more. */
 HAUL_API size_t haul_block_bytes(const struct haul_block *block);

@@ -37,6 +37,7 @@ struct haul_setting {
     const char *origin;        /* "default", "environment" or "options" */
     const char *help;          /* one sentence */
 };
+/* Visits all settings: core's, and those of providers that haul_providers_each() has added. */
 HAUL_API void haul_options_each(const struct haul_options *options,
                                 void (*visit)(const struct haul_setting *setting, void *arg),
                                 void *arg);
@@ -98,7 +99,7 @@ HAUL_API void haul_close(struct haul_context *context);
  * haul_reply_async() has not been waited for, tested or released. Never read from it or close it.
  * Asking for it says that messages are to come, as haul_recv() would; where the last receive named
  * memory, large ones go on waiting for the next. Belongs to the context. Returns the descriptor or
- * a negative error (HAUL_SYSTEM, HAUL_FORKED). */
+ * a negative error (HAUL_SYSTEM, HAUL_FORKED, HAUL_CLOSED). */
 HAUL_API int haul_context_fd(struct haul_context *context);
 /* The same for finished ops alone; for messages alone there are haul_server_fd() and
  * haul_peer_fd(). For event loops that do not always want the next message: what nobody collects

@@ -67,7 +67,8 @@ HAUL_API uint32_t haul_dtype_parse(const char *name);
 struct haul_dict;
 
 /* An empty dict. Owned by the caller; used by one thread at a time, except that any number of sends
- * of it may be under way. While one is, put, alloc, give and clear answer HAUL_BUSY. */
+ * of it may be under way. While one is, put, alloc, give and clear answer HAUL_BUSY. Errors:
+ * HAUL_NO_MEMORY. */
 HAUL_API int haul_dict_create(struct haul_context *context, struct haul_dict **dict);
 
 /* Adds an array, or replaces the one of the same key. Key and shape are copied; `data` is borrowed:
@@ -100,6 +101,7 @@ HAUL_API int haul_dict_put_block(struct haul_dict *dict, const struct haul_array
  * send has started. Errors: HAUL_NOT_FOUND, HAUL_INVALID (put with haul_dict_put()), HAUL_BUSY. */
 HAUL_API int haul_dict_give(struct haul_dict *dict, const char *key);
 
+/* How many arrays it has. */
 HAUL_API size_t haul_dict_count(const struct haul_dict *dict);
 /* The i-th array, or NULL. Valid until the dict changes. */
 HAUL_API const struct haul_array *haul_dict_at(const struct haul_dict *dict, size_t index);

@@ -3,7 +3,11 @@
  *
  * haul moves dicts of n-dimensional arrays between processes and machines. Nouns: context, server,
  * peer, dict (what is sent), message (what was received), op (a send under way), batch (rows that
- * messages fill). docs/CONTRACTS.md says who owns what and which thread may do what. */
+ * messages fill). docs/CONTRACTS.md says who owns what and which thread may do what.
+ *
+ * Beside the errors that a function names, each that returns an error may return HAUL_FORKED (the
+ * handle is a parent process's) and HAUL_CLOSED (its context, server or peer is closed), and each
+ * that waits HAUL_TIMEOUT and HAUL_INTERRUPTED. */
 #ifndef HAUL_HAUL_H
 #define HAUL_HAUL_H
 

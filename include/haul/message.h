@@ -32,6 +32,7 @@ HAUL_API bool haul_message_wants_reply(const struct haul_message *message);
  * HAUL_INVALID (nobody waits for a reply, or it was given), HAUL_PEER_LOST, HAUL_TIMEOUT,
  * HAUL_BORROWED. */
 HAUL_API int haul_reply(struct haul_message *message, struct haul_dict *dict, int64_t timeout_ns);
+/* Starts a reply, whose op ends when haul_reply() would return. Never waits. */
 HAUL_API int haul_reply_async(struct haul_message *message, struct haul_dict *dict,
                               struct haul_op **op);
 

@@ -51,10 +51,12 @@ HAUL_API uint64_t haul_peer_id(const struct haul_peer *peer);
 /* "127.0.0.1:40312": as addressed or accepted. Lives as long as the peer. */
 HAUL_API const char *haul_peer_address(const struct haul_peer *peer);
 /* The path in use, "tcp" or "tcp+ofi:verbs", copied to text (at most size bytes with the NUL); and
- * why better ones were refused ("" if none was better). Returns 0. */
+ * why better ones were refused ("" if none was better). Returns 0 or HAUL_FORKED. */
 HAUL_API int haul_peer_path(const struct haul_peer *peer, char *path, size_t path_size, char *why,
                             size_t why_size);
+/* Whether there is a connection now. */
 HAUL_API bool haul_peer_connected(const struct haul_peer *peer);
+/* What was counted since it was made, over all its connections. Any thread. */
 HAUL_API void haul_peer_stats(const struct haul_peer *peer, struct haul_stats *stats);
 
 /* Another reference to a peer, for one that came with a message or from haul_server_peers(). */

@@ -19,7 +19,8 @@ HAUL_API int haul_listen(struct haul_context *context, const char *address,
 /* The address that clients can use, with the real port. Lives as long as the server. */
 HAUL_API const char *haul_server_address(const struct haul_server *server);
 
-/* Receives the next message of any peer. Any thread; several may wait. The caller releases it. */
+/* Receives the next message of any peer. Any thread; several may wait. The caller releases it.
+ * Errors: HAUL_TIMEOUT, HAUL_INTERRUPTED, HAUL_CLOSED. */
 HAUL_API int haul_recv(struct haul_server *server, struct haul_message **message,
                        int64_t timeout_ns);
 /* Receives the next message into the arrays of `destination`, whose memory is haul's from this call
@@ -27,7 +28,8 @@ HAUL_API int haul_recv(struct haul_server *server, struct haul_message **message
  * one that does not is refused to its sender with a sentence. The message's arrays point to the
  * destination's. A server whose last receive was of this kind leaves large messages with their
  * senders until the next one names memory; one that came in part when its wait ended is brought to
- * the pool at once, and copied by the next receive. */
+ * the pool at once, and copied by the next receive. Errors: as haul_recv(), HAUL_INVALID (an array
+ * without data), HAUL_BUSY (the destination is being sent or received into), HAUL_NO_MEMORY. */
 HAUL_API int haul_recv_into(struct haul_server *server, struct haul_dict *destination,
                             struct haul_message **message, int64_t timeout_ns);
 

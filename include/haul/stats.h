@@ -42,6 +42,7 @@ struct haul_stats {
 #undef HAUL_STATS_FIELD
 };
 
+/* What was counted since it was opened; zeros after haul_context_shutdown(). Any thread. */
 HAUL_API void haul_context_stats(struct haul_context *context, struct haul_stats *stats);
 
 /* A NIC that arrays are read over. */

@@ -235,8 +235,6 @@ int haul_shm_view_connect(struct haul_shm_peer *peer, const char name[HAUL_SHM_N
                           uint32_t pid, uint32_t uid);
 /* Shows the ticket, and tells whether we can copy out of its process. Errors: HAUL_UNSUPPORTED. */
 int haul_shm_view_begin(struct haul_shm_peer *peer, const uint8_t ticket[HAUL_SHM_TICKET_BYTES]);
-/* Takes what the peer has sent. */
-void haul_shm_view_receive(struct haul_shm_peer *peer);
 /* Takes nothing from the peer any more; windows that nobody looks through go, and with the last the
  * connection. */
 void haul_shm_view_end(struct haul_shm_peer *peer);

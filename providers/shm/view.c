@@ -255,7 +255,8 @@ static bool receive_one(struct haul_shm_peer *peer)
     return (!err || err == EMFILE) && !peer->deaf;
 }
 
-void haul_shm_view_receive(struct haul_shm_peer *peer)
+/* Takes what the peer has sent. */
+static void receive(struct haul_shm_peer *peer)
 {
     bool more = true;
     for (int i = 0; more && i < RECORDS_PER_LOOK && peer->source >= 0; i++)
@@ -266,7 +267,7 @@ void haul_shm_view_receive(struct haul_shm_peer *peer)
 static void source_ready(void *arg, uint32_t events)
 {
     (void)events;
-    haul_shm_view_receive(arg);
+    receive(arg);
 }
 
 void haul_shm_view_end(struct haul_shm_peer *peer)
@@ -343,7 +344,7 @@ const char *haul_shm_view_open(struct haul_shm_peer *peer, const struct haul_shm
 {
     struct haul_shm_window *window = find_window(peer, way->slab);
     if (!window && peer->source >= 0 && !peer->deaf) {
-        haul_shm_view_receive(peer);
+        receive(peer);
         window = find_window(peer, way->slab);
     }
     if (!window || window->gone || way->offset > window->bytes ||

@@ -246,9 +246,11 @@ static void test_utf8(void **state)
 
 static void assert_cleaned(const char *text, size_t bytes, size_t size, const char *expected)
 {
-    char to[64];
+    char to[65];
+    memset(to, '~', sizeof to);
     assert_int_equal(haul_utf8_clean(to, size, text, bytes), strlen(expected));
     assert_string_equal(to, expected);
+    assert_int_equal(to[size], '~');
 }
 
 static void test_clean(void **state)
@@ -257,6 +259,9 @@ static void test_clean(void **state)
     assert_cleaned("", 0, 4, "");
     assert_cleaned("abc", 3, 4, "abc");
     assert_cleaned("abcd", 4, 4, "...");
+    /* What is left of a full buffer. */
+    assert_cleaned("abcd", 4, 3, "..");
+    assert_cleaned("abcd", 4, 1, "");
     assert_cleaned("abcdefgh", 8, 8, "abcd...");
     assert_cleaned("a\nb\0c\xff", 6, 64, "a?b?c?");
     /* Two-byte characters are kept whole. */

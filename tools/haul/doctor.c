@@ -22,6 +22,9 @@ struct arguments {
 
 enum { OPTION_SYSROOT = 0x100 };
 
+/* More than a server needs to find that a path cannot be proven. The help below names it. */
+enum { TIMEOUT_S = 12 };
+
 static const struct argp_option options[] = {
     {"sysroot", OPTION_SYSROOT, "DIR", 0,
      "Look at a recorded machine: read /sys, /proc and /dev below DIR, ask no provider and make no "
@@ -55,7 +58,7 @@ static const char doc[] =
     "machine has findings of its own: run haul doctor there, too.\n"
     "\n"
     "ADDR is host:port, [v6]:port, :port (this host) or unix:/path. --timeout is how long to wait "
-    "for the server, in seconds (default: 5). --quiet prints warnings and what is broken only.\n"
+    "for the server, in seconds (default: 12). --quiet prints warnings and what is broken only.\n"
     "\n"
     "--json prints one object: version, well (true: exit code 0), address, path and why (null "
     "where no connection was made), and findings, each with area, state (ok, note, warning, "
@@ -340,8 +343,7 @@ static void print_text(const struct haul_doctor *doctor, bool quiet)
 
 int haul_command_doctor(int argc, char **argv)
 {
-    /* More than a server needs to find that a path cannot be proven. */
-    static const int64_t timeout_ns = (int64_t)12 * 1000000000;
+    static const int64_t timeout_ns = TIMEOUT_S * (int64_t)1000000000;
     struct arguments arguments = {.address = NULL};
     const struct argp_child children[] = {{&haul_common_argp, 0, NULL, 0}, {0}};
     const struct argp argp = {.options = options,

@@ -93,11 +93,11 @@ static void print_provider(const struct haul_provider_info *info, void *arg)
 static void print_setting(const struct haul_setting *setting, void *arg)
 {
     const struct arguments *arguments = arg;
-    printf("  %-24s %-24s %s\n", setting->environment, *setting->value ? setting->value : "\"\"",
+    printf("  %-26s %-24s %s\n", setting->environment, *setting->value ? setting->value : "\"\"",
            setting->origin);
     if (arguments->config)
         printf("      %s (default: %s)\n", setting->help,
-               *setting->default_value ? setting->default_value : "none");
+               *setting->default_value ? setting->default_value : "empty");
 }
 
 /* For the sake of the settings that providers bring. */

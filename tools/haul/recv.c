@@ -9,6 +9,7 @@
 #include <inttypes.h>
 #include <jansson.h>
 #include <stdio.h>
+#include <string.h>
 
 enum { NS_PER_S = 1000000000 };
 static const double look_s = 0.1; /* how often a wait looks for signals */
@@ -36,7 +37,7 @@ static const struct argp_option options[] = {
     {"count", 'n', "N", 0, "Stop after N dicts (default: 1); 0: go on until stopped", 0},
     {"flat", OPTION_FLAT, NULL, 0, "With --count: no folder for each dict", 0},
     {"overwrite", OPTION_OVERWRITE, NULL, 0, "Replace files that exist", 0},
-    {"fsync", OPTION_FSYNC, NULL, 0, "Wait for the disk before a dict counts as received", 0},
+    {"fsync", OPTION_FSYNC, NULL, 0, "Wait for the disk before a dict is received", 0},
     {0},
 };
 
@@ -87,6 +88,8 @@ static error_t parse(int key, char *value, struct argp_state *state)
         state->child_inputs[0] = &arguments->common;
         return 0;
     case 'o':
+        for (size_t end = strlen(value); end > 1 && value[end - 1] == '/'; end--)
+            value[end - 1] = '\0'; /* "results/" is "results" in what is printed */
         arguments->store.path = value;
         return 0;
     case 'n':
