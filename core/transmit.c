@@ -77,7 +77,8 @@ static size_t inline_segments(struct haul_op *op)
     return count;
 }
 
-void haul_parcel_leave(struct haul_parcel *parcel, struct haul_link *link)
+/* A frame's payload goes to the channel; until it comes back the link stays. */
+static void parcel_leave(struct haul_parcel *parcel, struct haul_link *link)
 {
     parcel->in_channel = true;
     link->engine->parcels_out++;
@@ -98,7 +99,7 @@ static bool send_parcel(struct haul_link *link, struct haul_parcel *parcel, cons
                         uint64_t payload_bytes)
 {
     if (count > 0)
-        haul_parcel_leave(parcel, link);
+        parcel_leave(parcel, link);
     int err = channel_of(link)->send(link->conn, header, header_bytes, segments, count, parcel);
     if (err != HAUL_BUSY) {
         HAUL_COUNT(link->peer, bytes_transmitted, payload_bytes);
