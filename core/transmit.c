@@ -92,8 +92,8 @@ void haul_parcel_return(struct haul_parcel *parcel, struct haul_link *link)
     haul_link_release(link);
 }
 
-/* Hands a frame to the channel. The parcel counts as in the channel before, because sent() may come
- * from inside send(). */
+/* Hands a frame to the channel; false if it is busy. The parcel counts as in the channel before,
+ * because sent() may come from inside send(). */
 static bool send_parcel(struct haul_link *link, struct haul_parcel *parcel, const void *header,
                         size_t header_bytes, const struct iovec *segments, size_t count,
                         uint64_t payload_bytes)
@@ -103,6 +103,13 @@ static bool send_parcel(struct haul_link *link, struct haul_parcel *parcel, cons
     int err = channel_of(link)->send(link->conn, header, header_bytes, segments, count, parcel);
     if (err != HAUL_BUSY) {
         HAUL_COUNT(link->peer, bytes_transmitted, payload_bytes);
+        return true;
+    }
+    if (count == 0) { /* this frame is lost, and those behind it must not pass it */
+        haul_link_lose(link, HAUL_PROVIDER,
+                       "%s: provider %s said that it is busy to a frame without payload, which it "
+                       "has to take",
+                       link->peer->address, link->transport->name);
         return true;
     }
     haul_parcel_return(parcel, link);
