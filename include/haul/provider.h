@@ -149,7 +149,7 @@ struct haul_host {
     void (*thread_join)(struct haul_thread *thread);
 
     /* Descriptors, level-triggered. `ready` runs under the drive lock with epoll's event bits.
-     * After unwatch() it is not called any more. */
+     * After unwatch() it is not called any more. Errors: HAUL_NO_MEMORY, HAUL_SYSTEM with errno. */
     int (*watch)(struct haul_engine *engine, int fd, uint32_t events,
                  void (*ready)(void *arg, uint32_t events), void *arg, struct haul_watch **watch);
     int (*watch_change)(struct haul_watch *watch, uint32_t events);
