@@ -371,7 +371,7 @@ struct haul_rma_ops {
 struct haul_provider_field {
     const char *name; /* "zmq_io_threads" */
     const char *default_value;
-    const char *help;
+    const char *help; /* "Most bytes of ...; 0: no limit." : a sentence for docs/CONFIG.md */
 };
 
 struct haul_provider {
