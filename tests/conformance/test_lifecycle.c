@@ -10,6 +10,7 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -576,17 +577,48 @@ static void test_many_threads(void **state)
     OK(haul_listen(pair->server_context, "127.0.0.1:0", &pair->server));
 }
 
+struct waiter {
+    struct haul_op *op;
+    pid_t tid; /* 0: not running yet */
+    pthread_t thread;
+};
+
 static void *wait_for_op(void *arg)
 {
-    struct haul_op *op = arg;
-    OK(haul_op_wait(op, WAIT_NS));
+    struct waiter *waiter = arg;
+    __atomic_store_n(&waiter->tid, (pid_t)syscall(SYS_gettid), __ATOMIC_RELEASE);
+    OK(haul_op_wait(waiter->op, WAIT_NS));
     return NULL;
 }
 
+/* Whether the system says "S" of a thread of ours; its name is in brackets before that. */
+static bool sleeps(pid_t tid)
+{
+    char path[64], line[256];
+    snprintf(path, sizeof path, "/proc/self/task/%d/stat", (int)tid);
+    FILE *file = fopen(path, "re");
+    assert_non_null(file);
+    bool there = fgets(line, sizeof line, file) != NULL;
+    fclose(file);
+    const char *name_end = there ? strrchr(line, ')') : NULL;
+    return name_end && strncmp(name_end, ") S", 3) == 0;
+}
+
+/* Starts a thread that waits for the op; returns when it sleeps. */
+static void start_waiter(struct waiter *waiter, struct haul_op *op)
+{
+    const struct timespec moment = {.tv_nsec = 100000};
+    pid_t tid;
+    *waiter = (struct waiter){.op = op};
+    assert_int_equal(pthread_create(&waiter->thread, NULL, wait_for_op, waiter), 0);
+    while (!(tid = __atomic_load_n(&waiter->tid, __ATOMIC_ACQUIRE)) || !sleeps(tid))
+        nanosleep(&moment, NULL);
+}
+
 /* Of three threads that wait, one drives. Two waits end together, its own among them: for the third
- * somebody must go on. (Nothing tells when another thread has begun to wait or the progress thread
- * to sleep: the pauses make them wait in this order, and long enough. Where they are too short the
- * test sees less, and passes.) */
+ * somebody must go on. (The progress thread sleeps before and after, and the third too: nothing
+ * tells that the third has taken over or that the progress thread would be late. The pause is for
+ * that. Where it is too short the test sees less, and passes.) */
 static void test_waits_that_end_together(void **state)
 {
     enum { WAITS = 3, ROUNDS = 10 };
@@ -597,25 +629,24 @@ static void test_waits_that_end_together(void **state)
     struct haul_dict *answer;
     OK(haul_dict_create(pair->server_context, &answer));
     for (int round = 0; round < ROUNDS; round++) {
-        pthread_t threads[WAITS];
+        struct waiter waiters[WAITS];
         struct haul_op *calls[WAITS], *replies[WAITS];
         struct haul_message *messages[WAITS];
         for (int i = 0; i < WAITS; i++) {
             OK(haul_call_async(pair->peer, dict, &calls[i]));
             OK(haul_recv(pair->server, &messages[i], WAIT_NS));
-            assert_int_equal(pthread_create(&threads[i], NULL, wait_for_op, calls[i]), 0);
-            nanosleep(&pause, NULL);
+            start_waiter(&waiters[i], calls[i]);
         }
         for (int i = 0; i < WAITS; i++) {
             if (i == WAITS - 1) {
-                pthread_join(threads[0], NULL);
-                pthread_join(threads[1], NULL);
+                pthread_join(waiters[0].thread, NULL);
+                pthread_join(waiters[1].thread, NULL);
                 nanosleep(&pause, NULL);
             }
             OK(haul_reply_async(messages[i], answer, &replies[i]));
             haul_message_release(messages[i]);
         }
-        pthread_join(threads[WAITS - 1], NULL);
+        pthread_join(waiters[WAITS - 1].thread, NULL);
         for (int i = 0; i < WAITS; i++) {
             OK(haul_op_wait(replies[i], WAIT_NS));
             haul_op_release(replies[i]);
