@@ -149,7 +149,7 @@ static void run_timers(struct haul_engine *engine)
             haul_engine_timer(engine, peer->redial_at_ns);
     }
     haul_fetch_watch(engine, now_ns);
-    haul_retired_sweep(engine, false);
+    haul_given_sweep(engine, false);
     if (!haul_list_empty(&engine->retired))
         haul_engine_timer(engine, now_ns + HAUL_RETIRED_LOOK_MS * (uint64_t)HAUL_NS_PER_MS);
     if (engine->pool_waiting_since_ns && !engine->pool_wait_logged) {
@@ -428,7 +428,7 @@ void haul_engine_shutdown(struct haul_engine *engine)
         haul_pool_notify(engine->pool, NULL, NULL);
     if (engine->pool)
         haul_pool_release(engine->pool);
-    haul_retired_sweep(engine, true);
+    haul_given_sweep(engine, true);
     if (engine->offers)
         haul_pool_release(engine->offers);
     settled(engine); /* readable: collecting says that it is closed */

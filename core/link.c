@@ -120,7 +120,7 @@ static void fail_ops(struct haul_link *link, int err, const char *detail)
     while (!haul_list_empty(&link->kept)) {
         struct haul_op *op = first_op(&link->kept);
         haul_list_remove(&op->node);
-        haul_op_retire_given(op, link);
+        haul_given_retire(op, link);
         haul_op_unreference(op);
     }
     /* Nothing of those that wait was sent: a peer that dials sends them on its next connection. */

@@ -144,57 +144,6 @@ static uint64_t array_bytes(const struct haul_op *op)
     return op->manifest.inline_bytes + op->manifest.offered_bytes;
 }
 
-void haul_op_free_given(struct haul_op *op)
-{
-    while (!haul_list_empty(&op->given))
-        haul_dict_entry_free(
-            HAUL_CONTAINER_OF(haul_list_pop(&op->given), struct haul_dict_entry, node));
-}
-
-static bool is_viewed(const struct haul_engine *engine, const struct haul_dict_entry *entry,
-                      bool unmapping)
-{
-    void **regions = haul_slab_regions(entry->block->slab);
-    for (unsigned i = 0; i < engine->transport_count; i++) {
-        const struct haul_transport *transport = &engine->transports[i];
-        const struct haul_rma_ops *ops = transport->provider->rma;
-        if (transport->rma && ops->viewed && regions[transport->slot] &&
-            ops->viewed(regions[transport->slot], entry->array.data, (size_t)entry->array.nbytes,
-                        entry->link, unmapping))
-            return true;
-    }
-    return false;
-}
-
-void haul_op_retire_given(struct haul_op *op, const struct haul_link *link)
-{
-    struct haul_engine *engine = op->engine;
-    HAUL_LIST_EACH(&op->given, node)
-    {
-        struct haul_dict_entry *entry = HAUL_CONTAINER_OF(node, struct haul_dict_entry, node);
-        haul_list_remove(node);
-        entry->link = link;
-        if (is_viewed(engine, entry, false)) {
-            haul_list_append(&engine->retired, node);
-            haul_engine_timer(engine, haul_now_ns());
-        } else {
-            haul_dict_entry_free(entry);
-        }
-    }
-}
-
-void haul_retired_sweep(struct haul_engine *engine, bool unmapping)
-{
-    HAUL_LIST_EACH(&engine->retired, node)
-    {
-        struct haul_dict_entry *entry = HAUL_CONTAINER_OF(node, struct haul_dict_entry, node);
-        if (is_viewed(engine, entry, unmapping))
-            continue;
-        haul_list_remove(node);
-        haul_dict_entry_free(entry);
-    }
-}
-
 /* Given arrays that the peer may still look at stay with the link until RELEASE or its end. */
 static bool keep_given(struct haul_op *op)
 {
@@ -215,9 +164,9 @@ static void finish(struct haul_op *op)
     op->dict = NULL;
     bool kept = keep_given(op);
     if (!kept && op->gives && !op->released)
-        haul_op_retire_given(op, op->link);
+        haul_given_retire(op, op->link);
     else if (!kept)
-        haul_op_free_given(op);
+        haul_given_free(op);
     HAUL_COUNT(peer, ops_under_way, UINT64_MAX); /* less one */
     if (op->result)
         HAUL_COUNT(peer, ops_failed, 1);

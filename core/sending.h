@@ -51,13 +51,6 @@ struct haul_op {
 int haul_op_create(struct haul_peer *peer, struct haul_dict *dict, enum haul_op_kind kind,
                    struct haul_op **op);
 void haul_op_unreference(struct haul_op *op);
-/* Its given arrays are not in the peer's use any more: back to the pool. */
-void haul_op_free_given(struct haul_op *op);
-/* The same when its connection is lost: as soon as the peer does not look at them any more. */
-void haul_op_retire_given(struct haul_op *op, const struct haul_link *link);
-/* Gives those back that nobody looks at any more. unmapping: all that may leave our address space.
- */
-void haul_retired_sweep(struct haul_engine *engine, bool unmapping);
 /* Frees one of engine->free_ops. */
 void haul_op_destroy(struct haul_op *op);
 /* Ends it, now or when the channel has given its arrays back. The first call decides the result. */
@@ -66,6 +59,15 @@ void haul_op_end(struct haul_op *op, int err, const char *detail);
 void haul_op_sent(struct haul_parcel *parcel);
 /* Waits for an op of a blocking call; cancels it when the wait ends early. Releases it. */
 int haul_op_complete(struct haul_op *op, int64_t timeout_ns, struct haul_message **reply);
+
+/* ---- given.c: arrays that were given away ---------------------------------------------------- */
+
+/* They are not in the peer's use any more: back to the pool. */
+void haul_given_free(struct haul_op *op);
+/* The same when the connection is lost: as soon as the peer does not look at them any more. */
+void haul_given_retire(struct haul_op *op, const struct haul_link *link);
+/* Frees those that nobody looks at any more. unmapping: all that may leave our address space. */
+void haul_given_sweep(struct haul_engine *engine, bool unmapping);
 
 /* ---- plan.c: inline or offered --------------------------------------------------------------- */
 

@@ -384,7 +384,7 @@ void haul_transmit_release(struct haul_link *link, uint64_t seq)
         if (kept->seq != seq)
             continue;
         haul_list_remove(node);
-        haul_op_free_given(kept);
+        haul_given_free(kept);
         haul_op_unreference(kept);
         return;
     }
