@@ -25,16 +25,16 @@ struct route {
 };
 
 struct listener {
-    struct listener *next;
+    LIST_ENTRY(listener) node;
     struct channel *channel;
     struct haul_listener *core;
     char name[NAME_BYTES];
-    struct pair *pending, **pending_end; /* not accepted yet, oldest first */
+    STAILQ_HEAD(, pair) pending; /* not accepted yet, oldest first */
 };
 
 static struct {
     pthread_mutex_t lock;
-    struct listener *listeners;
+    LIST_HEAD(, listener) listeners;
     unsigned last_port;
     unsigned connections; /* numbers them for log lines */
 } registry = {.lock = PTHREAD_MUTEX_INITIALIZER, .last_port = PORT_LAST};
@@ -42,7 +42,7 @@ static struct {
 void haul_loop_channel_forked(void)
 {
     pthread_mutex_init(&registry.lock, NULL);
-    registry.listeners = NULL;
+    LIST_INIT(&registry.listeners);
 }
 
 /* ---- Names ---------------------------------------------------------------------------------- */
@@ -80,10 +80,11 @@ static void route_free(void *route)
 /* The registry is locked. */
 static struct listener *find_listener(const char *name)
 {
-    struct listener *listener = registry.listeners;
-    while (listener && strcmp(listener->name, name) != 0)
-        listener = listener->next;
-    return listener;
+    struct listener *listener;
+    LIST_FOREACH(listener, &registry.listeners, node)
+    if (strcmp(listener->name, name) == 0)
+        return listener;
+    return NULL;
 }
 
 /* Writes the name to listen on; false if it is taken. The registry is locked. */
@@ -111,13 +112,11 @@ static int start_listening(void *instance, void *where, struct haul_listener *co
         return HAUL_NO_MEMORY;
     listener->channel = channel;
     listener->core = core;
-    listener->pending_end = &listener->pending;
+    STAILQ_INIT(&listener->pending);
     pthread_mutex_lock(&registry.lock);
     bool chosen = choose_name(route, listener->name);
-    if (chosen) {
-        listener->next = registry.listeners;
-        registry.listeners = listener;
-    }
+    if (chosen)
+        LIST_INSERT_HEAD(&registry.listeners, listener, node);
     pthread_mutex_unlock(&registry.lock);
     if (!chosen) {
         free(listener);
@@ -132,12 +131,9 @@ static int start_listening(void *instance, void *where, struct haul_listener *co
 /* The oldest connection that waits in a queue, or NULL. The registry is locked. */
 static struct pair *pop_pending(struct listener *listener)
 {
-    struct pair *pair = listener->pending;
-    if (!pair)
-        return NULL;
-    listener->pending = pair->next_pending;
-    if (!listener->pending)
-        listener->pending_end = &listener->pending;
+    struct pair *pair = STAILQ_FIRST(&listener->pending);
+    if (pair)
+        STAILQ_REMOVE_HEAD(&listener->pending, pending);
     return pair;
 }
 
@@ -145,10 +141,7 @@ static void unlisten(void *handle)
 {
     struct listener *listener = handle;
     pthread_mutex_lock(&registry.lock);
-    struct listener **place = &registry.listeners;
-    while (*place != listener)
-        place = &(*place)->next;
-    *place = listener->next;
+    LIST_REMOVE(listener, node);
     pthread_mutex_unlock(&registry.lock);
     for (struct pair *pair; (pair = pop_pending(listener)) != NULL;)
         haul_loop_end_close(&pair->ends[1], "the server has closed");
@@ -160,21 +153,15 @@ static void unlisten(void *handle)
 static void add_conn(struct channel *channel, struct conn *conn)
 {
     haul_loop_end_open(conn, channel);
-    conn->next = channel->conns;
-    conn->place = &channel->conns;
-    if (conn->next)
-        conn->next->place = &conn->next;
-    channel->conns = conn;
+    LIST_INSERT_HEAD(&channel->conns, conn, node);
 }
 
 /* Maybe from a callback for another conn in progress(), whose cursor must not stay on this one. */
 static void remove_conn(struct channel *channel, struct conn *conn)
 {
     if (channel->cursor == conn)
-        channel->cursor = conn->next;
-    *conn->place = conn->next;
-    if (conn->next)
-        conn->next->place = conn->place;
+        channel->cursor = LIST_NEXT(conn, node);
+    LIST_REMOVE(conn, node);
 }
 
 static int start_connecting(void *instance, void *where, struct haul_link *link, void **result)
@@ -190,8 +177,7 @@ static int start_connecting(void *instance, void *where, struct haul_link *link,
     pthread_mutex_lock(&registry.lock);
     struct listener *listener = find_listener(route->name);
     if (listener) {
-        *listener->pending_end = pair;
-        listener->pending_end = &pair->next_pending;
+        STAILQ_INSERT_TAIL(&listener->pending, pair, pending);
         haul_loop_signal(listener->channel);
     }
     pthread_mutex_unlock(&registry.lock);
@@ -208,9 +194,10 @@ static int start_connecting(void *instance, void *where, struct haul_link *link,
 static bool accept_next(struct channel *channel)
 {
     pthread_mutex_lock(&registry.lock);
-    struct listener *listener = registry.listeners;
-    while (listener && !(listener->channel == channel && listener->pending))
-        listener = listener->next;
+    struct listener *listener;
+    LIST_FOREACH(listener, &registry.listeners, node)
+    if (listener->channel == channel && !STAILQ_EMPTY(&listener->pending))
+        break;
     struct pair *pair = listener ? pop_pending(listener) : NULL;
     unsigned number = registry.connections += pair != NULL;
     pthread_mutex_unlock(&registry.lock);
@@ -283,8 +270,8 @@ static bool progress(void *instance)
     bool did = false;
     while (accept_next(channel))
         did = true;
-    for (struct conn *conn = channel->conns; conn; conn = channel->cursor) {
-        channel->cursor = conn->next;
+    for (struct conn *conn = LIST_FIRST(&channel->conns); conn; conn = channel->cursor) {
+        channel->cursor = LIST_NEXT(conn, node);
         did |= haul_loop_conn_progress(conn);
     }
     return did;

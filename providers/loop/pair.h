@@ -6,6 +6,7 @@
 #include "loop.h"
 
 #include <pthread.h>
+#include <sys/queue.h>
 
 struct frame;
 
@@ -15,7 +16,7 @@ struct channel {
     struct haul_loop_config config;
     atomic_bool signalled; /* any thread: progress() has something to look at */
     uint64_t deadline_ns;  /* when the first delayed frame is due */
-    struct conn *conns;
+    LIST_HEAD(, conn) conns;
     struct conn *cursor; /* the conn that progress() visits next */
 };
 
@@ -28,11 +29,11 @@ enum lend_state {
 struct conn {
     struct pair *pair;
     struct haul_link *link;
-    struct conn *next, **place; /* in channel->conns */
-    bool connected;             /* core knows that frames may pass */
-    bool over;                  /* lost() was called or core gave the conn up */
-    bool wants_writable;        /* a send() was answered with HAUL_BUSY */
-    uint8_t *part;              /* loop_parts: the part being received */
+    LIST_ENTRY(conn) node; /* in channel->conns */
+    bool connected;        /* core knows that frames may pass */
+    bool over;             /* lost() was called or core gave the conn up */
+    bool wants_writable;   /* a send() was answered with HAUL_BUSY */
+    uint8_t *part;         /* loop_parts: the part being received */
 
     /* Under the pair's lock. */
     struct channel *channel; /* NULL: not accepted yet, or closed */
@@ -50,7 +51,7 @@ struct pair {
     char why[320]; /* why the connection ends; does not change once it is set */
     uint64_t bytes, bytes_max;
     struct frame *spare;
-    struct pair *next_pending; /* under the registry's lock */
+    STAILQ_ENTRY(pair) pending; /* in its listener's, under the registry's lock */
 };
 
 static inline struct conn *haul_loop_other_end(struct conn *conn)
