@@ -4,7 +4,9 @@
 #include "rail.h"
 
 #include "handles.h"
+#include "thread.h"
 
+#include <sched.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -112,27 +114,38 @@ static void test_rails_near_memory(void **state)
     haul_close(context);
 }
 
-static void look_at_signals(void *arg)
+struct look {
+    sigset_t blocked;
+    cpu_set_t cpus;
+};
+
+static void look(void *arg)
 {
-    pthread_sigmask(SIG_BLOCK, NULL, arg);
+    struct look *look = arg;
+    pthread_sigmask(SIG_BLOCK, NULL, &look->blocked);
+    sched_getaffinity(0, sizeof look->cpus, &look->cpus);
 }
 
 static void test_threads(void **state)
 {
     struct haul_context *context = open_on_two_nodes("auto");
     struct haul_thread *thread;
-    sigset_t blocked;
+    cpu_set_t own;
     size_t chosen[HAUL_RAILS_MAX];
+    /* (A number that no NIC has is no error: the thread goes anywhere.) */
+    const size_t nics[] = {0, 1, 2, HAUL_NO_NIC};
     (void)state;
     assert_int_equal(haul_rails_choose(context->engine, candidates, 3, chosen, 8), 2);
-    /* (A number that no NIC has is no error: the thread goes anywhere.) */
-    for (size_t nic = 0; nic < 3; nic++) {
-        sigemptyset(&blocked);
-        assert_int_equal(
-            haul_rails_thread_start(context->engine, nic, look_at_signals, &blocked, &thread), 0);
-        haul_rails_thread_join(thread);
-        assert_true(sigismember(&blocked, SIGINT));
-        assert_true(sigismember(&blocked, SIGTERM));
+    assert_int_equal(sched_getaffinity(0, sizeof own, &own), 0);
+    for (size_t i = 0; i < HAUL_COUNT_OF(nics); i++) {
+        struct look seen = {.blocked = {{0}}};
+        assert_int_equal(haul_rails_thread_start(context->engine, nics[i], look, &seen, &thread),
+                         0);
+        haul_thread_join(thread);
+        assert_true(sigismember(&seen.blocked, SIGINT));
+        assert_true(sigismember(&seen.blocked, SIGTERM));
+        if (nics[i] >= 2)
+            assert_true(CPU_EQUAL(&seen.cpus, &own));
     }
     haul_site_provider_opened(context->engine, true);
     haul_close(context);
