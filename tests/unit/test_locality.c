@@ -25,6 +25,7 @@ struct row {
     const char *own;                /* CPUs that the process is bound to; NULL: it is not */
     const char *nics;               /* candidates; NULL: those of haul_nics_list() */
     const char *without;            /* names of devices that have no hardware; new ones are added */
+    size_t most;                    /* NICs that the provider can use; 0: HAUL_RAILS_MAX */
     const char *bind, *nic, *rails; /* the wish; NULL: nothing is wished */
     const char *used, *nodes, *cpus; /* what is chosen; NULL: nothing */
     const char *rail_cpus;           /* of each rail's own thread, "0-3;4-7"; NULL: not looked at */
@@ -151,6 +152,39 @@ static const struct row rows[] = {
      .cpus = "16-31",
      .unmet = "mlx5_7"},
     {.model = "hca_on_node_1", .nic = "mlx5_7", .unmet = "mlx5_7"},
+    /* The provider has settled on one of those that are named (HAUL_ADVERTISE): what is said is
+     * that, unless one is all that is wished, and not that the others could not be used. */
+    {.model = "hca_on_node_1",
+     .nics = "mlx5_0",
+     .most = 1,
+     .nic = "eno1,mlx5_0",
+     .used = "mlx5_0",
+     .nodes = "1",
+     .cpus = "16-31",
+     .unmet = "2 NICs are named, and with these settings 1 can be used at once"},
+    {.model = "hca_on_node_1",
+     .nics = "mlx5_0",
+     .most = 1,
+     .nic = "eno1,mlx5_0",
+     .rails = "1",
+     .used = "mlx5_0",
+     .nodes = "1",
+     .cpus = "16-31"},
+    {.model = "hca_on_node_1",
+     .nics = "mlx5_0",
+     .most = 1,
+     .nic = "mlx5_0",
+     .used = "mlx5_0",
+     .nodes = "1",
+     .cpus = "16-31"},
+    {.model = "hca_on_node_1",
+     .nics = "mlx5_0",
+     .nic = "mlx5_7,mlx5_0",
+     .rails = "1",
+     .used = "mlx5_0",
+     .nodes = "1",
+     .cpus = "16-31",
+     .unmet = "mlx5_7"},
     {.model = "hca_on_node_1",
      .bind = "pci:b1:00.0",
      .used = "mlx5_0",
@@ -783,7 +817,8 @@ static void choose(const struct row *row, struct haul_topology *topology,
                         text_or(row->rails, "auto"), &wish))
         fail_msg("%s", haul_error_detail());
     size_t count = list_nics(row, topology, &wish, nics);
-    haul_locality_choose(topology, &wish, nics, count, HAUL_RAILS_MAX, chosen);
+    haul_locality_choose(topology, &wish, nics, count, row->most ? row->most : HAUL_RAILS_MAX,
+                         chosen);
     used[0] = '\0';
     for (size_t i = 0; i < chosen->rail_count; i++) {
         assert_true(chosen->rails[i].nic < count);
