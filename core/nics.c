@@ -264,6 +264,14 @@ static void take_near(struct choice *choice)
     }
 }
 
+static bool can_repeat(const struct choice *choice)
+{
+    for (size_t i = 0; i < choice->count; i++)
+        if (choice->options[i].state == OPTION_TAKEN && choice->options[i].nic->repeats)
+            return true;
+    return false;
+}
+
 static void take_rails(struct choice *choice)
 {
     if (choice->wish->nic_count > 0) {
@@ -277,7 +285,8 @@ static void take_rails(struct choice *choice)
         leave_out_slow(choice);
         take_near(choice);
     }
-    if (choice->wish->rails > 1 && choice->locality->rail_count < choice->wish->rails)
+    if (choice->wish->rails > 1 && choice->locality->rail_count < choice->wish->rails &&
+        !can_repeat(choice))
         haul_locality_unmet(choice->locality, "%u rails are wished, and %zu can be had",
                             choice->wish->rails, choice->locality->rail_count);
 }

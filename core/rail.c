@@ -58,6 +58,7 @@ size_t haul_rails_choose(struct haul_engine *engine, const struct haul_candidate
     for (size_t i = 0; i < count; i++) {
         haul_copy_text(nics[i].name, sizeof nics[i].name, candidates[i].name);
         haul_copy_text(nics[i].pci, sizeof nics[i].pci, candidates[i].pci);
+        nics[i].repeats = candidates[i].repeats;
     }
     int err = propose(&engine->site, nics, count, max);
     free(nics);

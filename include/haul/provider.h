@@ -107,6 +107,7 @@ enum { HAUL_HOST_MAX = 64 }; /* "192.0.2.1", "fe80::1%eth0" and their zero */
 struct haul_candidate {
     const char *name; /* of the device or interface: "mlx5_0", "eth0" */
     const char *pci;  /* "0000:41:00.0"; "" : found by the name */
+    bool repeats;     /* it can be several rails: connections over it */
 };
 
 /* For thread_start(): a thread that belongs to no NIC. */

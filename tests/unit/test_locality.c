@@ -25,6 +25,7 @@ struct row {
     const char *own;                /* CPUs that the process is bound to; NULL: it is not */
     const char *nics;               /* candidates; NULL: those of haul_nics_list() */
     const char *without;            /* names of devices that have no hardware; new ones are added */
+    bool repeats;                   /* each of them can be several rails */
     size_t most;                    /* NICs that the provider can use; 0: HAUL_RAILS_MAX */
     const char *bind, *nic, *rails; /* the wish; NULL: nothing is wished */
     const char *used, *nodes, *cpus; /* what is chosen; NULL: nothing */
@@ -89,6 +90,9 @@ static const struct row rows[] = {
     {.model = "no_io"},
     {.model = "no_io", .nics = "eth0", .used = "eth0", .why = "nothing tells where"},
     {.model = "no_io", .nics = "b,a", .rails = "2", .used = "b,a", .why = "nothing tells where"},
+    /* More rails than NICs: over sockets they are connections. */
+    {.model = "no_io", .nics = "b,a", .rails = "3", .used = "b,a", .unmet = "3 rails are wished"},
+    {.model = "no_io", .nics = "b,a", .repeats = true, .rails = "3", .used = "b,a"},
     {.model = "no_io",
      .nics = "eth0",
      .bind = "cores:0-3",
@@ -802,8 +806,10 @@ static size_t list_nics(const struct row *row, const struct haul_topology *topol
     const char *list = row->nics;
     if (!list)
         return haul_nics_list(topology, wish, nics, NICS_MAX);
-    for (; next_name(&list, nics[count].name); count++)
+    while (next_name(&list, nics[count].name)) {
         nics[count].pci[0] = '\0';
+        nics[count++].repeats = row->repeats;
+    }
     return count;
 }
 

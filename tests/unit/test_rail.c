@@ -14,7 +14,8 @@
 
 #include <cmocka.h>
 
-static const struct haul_candidate candidates[] = {{"far0", ""}, {"near0", ""}, {"near1", ""}};
+static const struct haul_candidate candidates[] = {
+    {.name = "far0", .pci = ""}, {.name = "near0", .pci = ""}, {.name = "near1", .pci = ""}};
 
 static void add_nic(struct haul_topology *topology, const char *name, unsigned node)
 {
