@@ -207,6 +207,8 @@ static int next_message(struct receiver *receiver, struct haul_message **message
     int64_t timeout_ns = receiver->arguments->common.timeout_ns;
     double start_s = haul_progress_clock_s();
     for (;;) {
+        if (haul_interrupt_signal()) /* also where there is always one to take */
+            return HAUL_EXIT_SIGNAL + haul_interrupt_signal();
         double left_s = look_s;
         if (timeout_ns >= 0)
             left_s = (double)timeout_ns / NS_PER_S - (haul_progress_clock_s() - start_s);
@@ -216,8 +218,6 @@ static int next_message(struct receiver *receiver, struct haul_message **message
             haul_recv(receiver->server, message, left_s > 0 ? (int64_t)(left_s * NS_PER_S) : 0);
         if (err == 0)
             return 0;
-        if (haul_interrupt_signal())
-            return HAUL_EXIT_SIGNAL + haul_interrupt_signal();
         if (err != HAUL_TIMEOUT && err != HAUL_INTERRUPTED)
             return haul_report_error(err);
         if (left_s <= 0)

@@ -210,12 +210,16 @@ static void print_result(const struct sender *sender)
 static int send_all(struct sender *sender)
 {
     const struct arguments *arguments = sender->arguments;
-    int code = 0;
+    int code = 0, signal_number;
     sender->start_s = haul_progress_clock_s();
     haul_progress_start(&sender->progress, !arguments->common.quiet,
                         sender->message_bytes * arguments->count);
-    for (uint64_t i = 0; !code && i < arguments->count; i++)
+    for (uint64_t i = 0; !code && i < arguments->count; i++) {
         code = send_once(sender, i * sender->message_bytes);
+        signal_number = haul_interrupt_signal(); /* waits may be too short to be ended by it */
+        if (!code && signal_number && i + 1 < arguments->count)
+            code = haul_report(HAUL_EXIT_SIGNAL + signal_number, "stopped");
+    }
     haul_progress_end(&sender->progress);
     if (!code)
         print_result(sender);
