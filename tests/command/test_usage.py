@@ -156,6 +156,17 @@ class Output(CommandTest):
         self.assertEqual(message["arrays"], [])
         self.assert_finishes(receiver, 1)
 
+    def test_paths_that_are_no_text(self):
+        """JSON is UTF-8, paths are bytes."""
+        out, address = os.path.join(self.folder, "o\udcff"), "unix:" + self.path("s\udcfe")
+        path = self.save("a.npy", numpy.ones(1))
+        receiver = self.start("recv", address, "--out", out, "--json", "--quiet")
+        self.assertEqual(receiver.line()["listening"], "unix:" + self.path("s?"))
+        sender = self.send(address, "--json", path)
+        self.assertEqual(json.loads(sender.out)["address"], "unix:" + self.path("s?"))
+        self.assertEqual(receiver.line()["arrays"][0]["file"], self.path("o?/a.npy"))
+        self.assert_finishes(receiver, OK)
+
     def test_no_reply(self):
         receiver = self.receive()
         path = self.save("a.npy", numpy.ones(1))

@@ -2,12 +2,13 @@
  * `haul recv`: dicts of arrays into .npy files. */
 #include "arguments.h"
 #include "command.h"
+#include "json.h"
 #include "progress.h"
 #include "receipt.h"
 #include "store.h"
 
 #include <inttypes.h>
-#include <jansson.h>
+#include <limits.h>
 #include <stdio.h>
 
 enum { NS_PER_S = 1000000000 };
@@ -132,7 +133,7 @@ static void print_listening(const struct receiver *receiver)
     const struct haul_common_arguments *common = &receiver->arguments->common;
     const char *address = haul_server_address(receiver->server);
     if (common->json)
-        print_json(json_pack("{ss}", "listening", address));
+        print_json(json_pack("{so}", "listening", haul_json_text(address)));
     if (!common->quiet)
         haul_report(0, "listening on %s", address);
 }
@@ -146,7 +147,9 @@ static json_t *array_json(const struct haul_array *array, const char *folder, co
     json_t *object =
         json_pack("{ss ss so sb sI}", "key", array->key, "dtype", dtype, "shape", shape, "fortran",
                   (array->flags & HAUL_FORTRAN) != 0, "bytes", (json_int_t)array->nbytes);
-    json_object_set_new(object, "file", json_sprintf("%s/%s%s.npy", folder, place, array->key));
+    char file[PATH_MAX];
+    snprintf(file, sizeof(file), "%s/%s%s.npy", folder, place, array->key);
+    json_object_set_new(object, "file", haul_json_text(file));
     return object;
 }
 
@@ -154,9 +157,10 @@ static void print_message_json(const struct receiver *receiver, const struct hau
                                const char *place, const char *error)
 {
     const char *folder = receiver->arguments->store.path;
-    json_t *object = json_pack("{sI ss sI ss?}", "message", (json_int_t)receiver->messages, "from",
-                               haul_peer_address(haul_message_peer(message)), "bytes",
-                               (json_int_t)haul_message_bytes(message), "error", error);
+    json_t *object =
+        json_pack("{sI so sI so}", "message", (json_int_t)receiver->messages, "from",
+                  haul_json_text(haul_peer_address(haul_message_peer(message))), "bytes",
+                  (json_int_t)haul_message_bytes(message), "error", haul_json_text(error));
     json_t *arrays = json_array();
     for (size_t i = 0; !error && i < haul_message_count(message); i++)
         json_array_append_new(arrays, array_json(haul_message_at(message, i), folder, place));
