@@ -204,9 +204,19 @@ static void begin_anew(struct haul_ofi_rail *rail, uint64_t now_ns)
     piece->posted_ns = now_ns;
 }
 
+/* Its reader could not be made, or not be closed. (What was stuck may have ended by itself, and
+ * then nothing else asks for a new one.) */
+static bool revive(struct haul_ofi_rail *rail)
+{
+    if (!close_reader(rail))
+        return false;
+    settle_posted(rail);
+    return haul_ofi_rail_reads(rail);
+}
+
 static bool needs_looks(const struct haul_ofi *ofi)
 {
-    return ofi->rail_count > 1 || !ofi->rails[0].reader.endpoint;
+    return ofi->rail_count > 1 || !haul_ofi_rail_reads(&ofi->rails[0]);
 }
 
 bool haul_ofi_look_at_rails(struct haul_ofi *ofi)
@@ -221,10 +231,10 @@ bool haul_ofi_look_at_rails(struct haul_ofi *ofi)
         struct haul_ofi_rail *rail = &ofi->rails[i];
         if (paused)
             begin_anew(rail, now_ns);
-        if (rail->reader.endpoint)
+        if (haul_ofi_rail_reads(rail))
             did |= end_stalled_of(rail, now_ns);
         else
-            did |= haul_ofi_renew_reader(rail) == 0;
+            did |= revive(rail);
     }
     return did;
 }
@@ -233,7 +243,7 @@ static bool awaits_look(const struct haul_ofi *ofi)
 {
     for (unsigned i = 0; i < ofi->rail_count; i++) {
         const struct haul_ofi_rail *rail = &ofi->rails[i];
-        if (!rail->reader.endpoint || (ofi->rail_count > 1 && !TAILQ_EMPTY(&rail->posted)))
+        if (!haul_ofi_rail_reads(rail) || (ofi->rail_count > 1 && !TAILQ_EMPTY(&rail->posted)))
             return true;
     }
     return false;
