@@ -162,11 +162,14 @@ static bool is_forgotten(const struct haul_ofi_piece *piece, uint64_t now_ns)
 }
 
 /* (At the second look: when a peer that was stopped goes on one rail is the first.) */
+static bool stands_still(const struct haul_ofi_address *address, uint64_t now_ns)
+{
+    return address->suspected_ns > address->moved_ns && now_ns >= address->suspected_ns + LOOK_NS;
+}
+
 static bool is_stalled(const struct haul_ofi_piece *piece, uint64_t now_ns)
 {
-    const struct haul_ofi_address *address = haul_ofi_address_of(piece);
-    return is_forgotten(piece, now_ns) ||
-           (address->suspected_ns > address->moved_ns && now_ns >= address->suspected_ns + LOOK_NS);
+    return is_forgotten(piece, now_ns) || stands_still(haul_ofi_address_of(piece), now_ns);
 }
 
 static bool any_stalled(const struct haul_ofi_rail *rail, uint64_t now_ns)
@@ -186,8 +189,10 @@ static bool end_stalled_of(struct haul_ofi_rail *rail, uint64_t now_ns)
         return false;
     TAILQ_FOREACH(piece, &rail->posted, node)
     if (is_stalled(piece, now_ns)) {
-        piece->failed_on |= 1u << rail->index; /* if another one brings it */
-        haul_ofi_shun(haul_ofi_address_of(piece));
+        struct haul_ofi_address *address = haul_ofi_address_of(piece);
+        haul_ofi_note_failed(piece,
+                             stands_still(address, now_ns) ? address->moved_ns : piece->posted_ns);
+        haul_ofi_shun(address);
     }
     settle_posted(rail);
     return true;
