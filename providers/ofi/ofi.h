@@ -149,7 +149,7 @@ struct haul_ofi {
 
     size_t peers;
     struct haul_ofi_pieces waiting; /* not with libfabric (yet), */
-    struct haul_ofi_pieces refused; /* and of these, while they are tried, those that were */
+    struct haul_ofi_pieces refused; /* of these, while they are tried: cannot start now */
     /* Pieces that libfabric has let go of, well or not. Workers add to it. */
     pthread_mutex_t finished_lock;
     struct haul_ofi_finished finished;

@@ -47,7 +47,7 @@ void haul_ofi_leave_turn(struct haul_ofi_piece *piece)
 }
 
 /* (One that was shunned is tried with one piece.) */
-static bool has_room(const struct haul_ofi_address *address, size_t bytes)
+static bool takes_more(const struct haul_ofi_address *address, size_t bytes)
 {
     if (address->posted == 0)
         return true;
@@ -67,7 +67,7 @@ static bool take_turn(struct haul_ofi_piece *piece, struct haul_ofi_address *add
     }
     if (address->suspect)
         return address->suspect == piece && address->posted == 0;
-    return !haul_ofi_has_choice(piece->read->peer) || has_room(address, piece->bytes);
+    return !haul_ofi_has_choice(piece->read->peer) || takes_more(address, piece->bytes);
 }
 
 /* ---- Rails that fail ------------------------------------------------------------------------ */

@@ -39,7 +39,7 @@ static void settle_posted(struct haul_ofi_rail *rail)
 
 /* Returns whether the reader was closed. Then only pieces are still in `posted` that have not ended
  * by themselves, and that nobody else has. */
-static bool close_reader(struct haul_ofi_rail *rail)
+static bool cut_reads(struct haul_ofi_rail *rail)
 {
     if (haul_ofi_renew_reader(rail) == HAUL_BUSY)
         return false; /* their memory stays where it is */
@@ -107,7 +107,7 @@ bool haul_ofi_end_fenced(struct haul_ofi *ofi)
         struct haul_ofi_rail *rail = &ofi->rails[i];
         if (!any_fenced(rail))
             continue;
-        if (!close_reader(rail)) {
+        if (!cut_reads(rail)) {
             ofi->fence_ns = haul_ofi_host->now_ns() + FENCE_NS;
             continue;
         }
@@ -185,7 +185,7 @@ static bool end_stalled_of(struct haul_ofi_rail *rail, uint64_t now_ns)
 {
     struct haul_ofi_piece *piece;
     suspect_silent(rail, now_ns);
-    if (!any_stalled(rail, now_ns) || !close_reader(rail))
+    if (!any_stalled(rail, now_ns) || !cut_reads(rail))
         return false;
     TAILQ_FOREACH(piece, &rail->posted, node)
     if (is_stalled(piece, now_ns)) {
@@ -213,7 +213,7 @@ static void begin_anew(struct haul_ofi_rail *rail, uint64_t now_ns)
  * then nothing else asks for a new one.) */
 static bool revive(struct haul_ofi_rail *rail)
 {
-    if (!close_reader(rail))
+    if (!cut_reads(rail))
         return false;
     settle_posted(rail);
     return haul_ofi_rail_reads(rail);
