@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Dicts: the arrays that are sent. */
 #include "handles.h"
+#include "keys.h"
 
 #include <stdlib.h>
 
@@ -66,49 +67,79 @@ static int make_entry(const struct haul_array *array, struct haul_dict_entry **m
     return 0;
 }
 
-/* FNV-1a. */
-static uint32_t hash_of(const char *key)
+static struct haul_dict_entry *entry_of(const struct haul_array *array)
 {
-    uint32_t hash = 2166136261u;
-    for (; *key; key++)
-        hash = (hash ^ (uint8_t)*key) * 16777619u;
-    return hash;
+    return HAUL_CONTAINER_OF(array, struct haul_dict_entry, array);
 }
 
-static struct haul_dict_entry *find_entry(const struct haul_dict *dict, const char *key,
-                                          size_t *index)
-{
-    const uint32_t hash = hash_of(key);
-    for (size_t i = 0; i < dict->count; i++) {
-        if (dict->hashes[i] == hash && !strcmp(dict->entries[i]->array.key, key)) {
-            *index = i;
-            return dict->entries[i];
-        }
-    }
-    return NULL;
-}
-
-static int append_entry(struct haul_dict *dict, struct haul_dict_entry *entry)
+static int reserve_entry(struct haul_dict *dict, const char *key)
 {
     if (dict->count == HAUL_ARRAYS_MAX)
-        return haul_fail(HAUL_INVALID, "%s: a dict has at most %d arrays", entry->array.key,
-                         HAUL_ARRAYS_MAX);
-    if (dict->count == dict->capacity) {
-        size_t capacity = dict->capacity ? 2 * dict->capacity : 8;
-        struct haul_dict_entry **entries = realloc(dict->entries, capacity * sizeof *entries);
-        if (entries)
-            dict->entries = entries;
-        uint32_t *hashes = realloc(dict->hashes, capacity * sizeof *hashes);
-        if (hashes)
-            dict->hashes = hashes;
-        if (!entries || !hashes)
-            return haul_fail(HAUL_NO_MEMORY, "%s: no memory for an array's entry",
-                             entry->array.key);
-        dict->capacity = capacity;
-    }
-    dict->hashes[dict->count] = hash_of(entry->array.key);
-    dict->entries[dict->count++] = entry;
+        return haul_fail(HAUL_INVALID, "%s: a dict has at most %d arrays", key, HAUL_ARRAYS_MAX);
+    if (dict->count < dict->capacity)
+        return 0;
+    size_t capacity = dict->capacity ? 2 * dict->capacity : 8;
+    struct haul_dict_entry **entries = realloc(dict->entries, capacity * sizeof *entries);
+    if (entries)
+        dict->entries = entries;
+    const struct haul_array **by_key = realloc(dict->by_key, capacity * sizeof *by_key);
+    if (by_key)
+        dict->by_key = by_key;
+    if (!entries || !by_key)
+        return haul_fail(HAUL_NO_MEMORY, "%s: no memory for an array's entry", key);
+    dict->capacity = capacity;
     return 0;
+}
+
+static void replace_entry(struct haul_dict *dict, size_t place, struct haul_dict_entry *entry)
+{
+    struct haul_dict_entry *old = entry_of(dict->by_key[place]);
+    entry->position = old->position;
+    dict->entries[entry->position] = entry;
+    dict->by_key[place] = &entry->array;
+    haul_dict_entry_free(old);
+}
+
+static void append_entry(struct haul_dict *dict, size_t place, struct haul_dict_entry *entry)
+{
+    const struct haul_array **at = dict->by_key + place;
+    memmove(at + 1, at, (dict->count - place) * sizeof *at);
+    *at = &entry->array;
+    entry->position = dict->count++;
+    dict->entries[entry->position] = entry;
+}
+
+/* Adds an entry or replaces the one of the same key. Takes it over. */
+static int put_entry(struct haul_dict *dict, struct haul_dict_entry *entry)
+{
+    bool found;
+    size_t place = haul_keys_place(dict->by_key, dict->count, entry->array.key, &found);
+    int err = found ? 0 : reserve_entry(dict, entry->array.key);
+    if (err)
+        haul_dict_entry_free(entry);
+    else if (found)
+        replace_entry(dict, place, entry);
+    else
+        append_entry(dict, place, entry);
+    return err;
+}
+
+void haul_dict_take_given(struct haul_dict *dict, struct haul_list *given)
+{
+    size_t kept = 0, sorted = 0;
+    for (size_t i = 0; i < dict->count; i++)
+        if (!entry_of(dict->by_key[i])->give)
+            dict->by_key[sorted++] = dict->by_key[i];
+    for (size_t i = 0; i < dict->count; i++) {
+        struct haul_dict_entry *entry = dict->entries[i];
+        if (entry->give) {
+            haul_list_append(given, &entry->node);
+            continue;
+        }
+        entry->position = kept++;
+        dict->entries[entry->position] = entry;
+    }
+    dict->count = kept;
 }
 
 static int check_idle(const struct haul_dict *dict)
@@ -121,21 +152,13 @@ static int check_idle(const struct haul_dict *dict)
                            dict->in_flight);
 }
 
-/* Adds an entry or replaces the one of the same key; under the lock. Takes it over. */
+/* As put_entry(), if no send has the dict; under the lock. */
 static int add_entry(struct haul_dict *dict, struct haul_dict_entry *entry)
 {
-    size_t index;
     int err = check_idle(dict);
-    struct haul_dict_entry *old = err ? NULL : find_entry(dict, entry->array.key, &index);
-    if (old) {
-        dict->entries[index] = entry;
-        haul_dict_entry_free(old);
-        return 0;
-    }
     if (!err)
-        err = append_entry(dict, entry);
-    if (err)
-        haul_dict_entry_free(entry);
+        return put_entry(dict, entry);
+    haul_dict_entry_free(entry);
     return err;
 }
 
@@ -272,11 +295,12 @@ int haul_dict_alloc_array(struct haul_dict *dict, struct haul_array *array)
 
 int haul_dict_give(struct haul_dict *dict, const char *key)
 {
-    size_t index;
     int err = haul_engine_enter(dict->engine);
     if (err)
         return err;
-    struct haul_dict_entry *entry = find_entry(dict, key, &index);
+    bool found;
+    size_t place = haul_keys_place(dict->by_key, dict->count, key, &found);
+    struct haul_dict_entry *entry = found ? entry_of(dict->by_key[place]) : NULL;
     err = check_idle(dict);
     if (!entry)
         err = haul_fail(HAUL_NOT_FOUND, "the dict has no array \"%s\"", key);
@@ -326,9 +350,7 @@ int haul_dict_copy_types(const struct haul_dict *dict, struct haul_dict **made)
         if (err)
             continue;
         entry->array.data = NULL;
-        err = append_entry(copy, entry);
-        if (err)
-            haul_dict_entry_free(entry);
+        err = put_entry(copy, entry);
     }
     if (!err)
         *made = copy;
@@ -361,7 +383,7 @@ void haul_dict_unreference(struct haul_dict *dict)
         return;
     free_entries(dict);
     free(dict->row);
-    free(dict->hashes);
+    free(dict->by_key);
     free(dict->entries);
     free(dict);
     haul_engine_release(engine);

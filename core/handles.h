@@ -78,6 +78,7 @@ void haul_peer_shut(struct haul_peer *peer, const char *why);
 struct haul_dict_entry {
     struct haul_list node; /* of an op that it was given to */
     const void *link;      /* that was lost: its peer may still look (to be compared only) */
+    size_t position;       /* in its dict's entries */
     struct haul_array array;
     struct haul_block *block; /* from haul_dict_alloc(), else NULL */
     bool give;                /* with the next send */
@@ -91,13 +92,15 @@ struct haul_dict {
     atomic_uint references;
     struct haul_engine *engine;
     struct haul_dict_entry **entries;
-    uint32_t *hashes; /* of their keys: a search looks at the entries that may be it alone */
+    const struct haul_array **by_key; /* theirs, sorted by their keys (keys.h) */
     size_t count, capacity;
     struct haul_array *row; /* the arrays in a row, for receives into it; row_capacity of them */
     size_t row_capacity;
     unsigned in_flight; /* ops that borrow its arrays */
 };
 void haul_dict_unreference(struct haul_dict *dict);
+/* Moves the arrays that were given away to `given`. */
+void haul_dict_take_given(struct haul_dict *dict, struct haul_list *given);
 /* HAUL_INVALID if an array is only a type. */
 int haul_dict_check_data(const struct haul_dict *dict);
 /* Its arrays in a row, valid until it changes or the next call; NULL: no memory, or no arrays. */

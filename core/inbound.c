@@ -17,7 +17,6 @@
 #include "sending.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 
 /* Where payload goes that nobody wants any more. Written, never read. */
 static uint8_t discard[64 << 10];
@@ -467,14 +466,11 @@ static bool is_aligned(const void *data, uint32_t itemsize)
 
 static bool keep_lent(struct haul_message *message, void *token)
 {
-    if (message->lent_count == message->lent_capacity) {
-        size_t capacity = message->lent_capacity + 8;
-        void **lent = realloc(message->lent, capacity * sizeof *lent);
-        if (!lent)
-            return false;
-        message->lent = lent;
-        message->lent_capacity = capacity;
-    }
+    void **lent =
+        haul_grow(message->lent, &message->lent_capacity, message->lent_count, sizeof *lent);
+    if (!lent)
+        return false;
+    message->lent = lent;
     message->lent[message->lent_count++] = token;
     return true;
 }

@@ -259,16 +259,23 @@ void haul_link_control(struct haul_link *link, const struct haul_wire_control *c
     link->transport->provider->channel->send(link->conn, frame, bytes, NULL, 0, NULL);
 }
 
+/* A frame that comes now belongs to the handshake. (A client that still proves the path may get
+ * messages already.) */
+static bool is_greeting(const struct haul_link *link)
+{
+    return link->state == HAUL_LINK_GREETING && !link->probing;
+}
+
 int haul_link_check(struct haul_link *link, const uint8_t *prefix)
 {
     if (link->state == HAUL_LINK_LOST)
         return HAUL_PEER_LOST;
     uint8_t type = haul_prefix_type(prefix);
-    bool greeting = link->state == HAUL_LINK_GREETING && !link->probing;
     bool may_be_plain =
         link->server && link->transport->provider->channel->flags & HAUL_CHANNEL_PLAIN;
     int err = haul_prefix_check(prefix);
-    if (!err && greeting && type > HAUL_FRAME_BYE && !(may_be_plain && type == HAUL_FRAME_MESSAGE))
+    if (!err && is_greeting(link) && type > HAUL_FRAME_BYE &&
+        !(may_be_plain && type == HAUL_FRAME_MESSAGE))
         err = haul_fail(HAUL_PROTOCOL, "a frame before the handshake");
     if (err)
         haul_link_bye(link, err, haul_error_detail());
@@ -318,7 +325,7 @@ static int dispatch_control(struct haul_link *link, const uint8_t *header, size_
 static int dispatch(struct haul_link *link, const uint8_t *header, size_t header_bytes)
 {
     uint8_t type = haul_prefix_type(header);
-    bool greeting = link->state == HAUL_LINK_GREETING && !link->probing;
+    bool greeting = is_greeting(link);
     if (greeting && type == HAUL_FRAME_MESSAGE) {
         link->state = HAUL_LINK_PLAIN; /* haul_link_check() allowed it */
         haul_credit_open(link);

@@ -2,6 +2,7 @@
  * MESSAGE frames: the manifest of a dict of arrays. */
 #include "error.h"
 #include "frame.h"
+#include "keys.h"
 #include <inttypes.h>
 #include <stdlib.h>
 
@@ -101,12 +102,12 @@ void haul_manifest_encode(struct haul_manifest *manifest, uint8_t *to)
 
 /* ---- Decode: storage ------------------------------------------------------------------------- */
 
-/* Makes room for the arrays, and in the storage for an index (twice as many u32, for the search for
- * equal keys), the shapes and the texts. The last two, with a NUL for each text, take less than the
- * encoded entries, so that the frame's length bounds it all. */
+/* Makes room for the arrays, and in the storage for the row by_key (twice as long, to be sorted),
+ * the shapes and the texts. The last two, with a NUL for each text, take less than the encoded
+ * entries, so that the frame's length bounds it all. */
 static int reserve(struct haul_manifest *manifest, uint32_t count, uint32_t entries_bytes)
 {
-    size_t needed = 2 * sizeof(uint32_t) * count + entries_bytes;
+    size_t needed = 2 * sizeof(*manifest->by_key) * count + entries_bytes;
     needed = HAUL_MAX(needed, (size_t)STORAGE_LEAST_BYTES);
     if (count > manifest->capacity) {
         if (manifest->capacity > 0)
@@ -125,65 +126,9 @@ static int reserve(struct haul_manifest *manifest, uint32_t count, uint32_t entr
     return 0;
 }
 
-static uint32_t *storage_index(const struct haul_manifest *manifest)
-{
-    return (uint32_t *)(void *)manifest->storage;
-}
-
 static char *storage_texts(const struct haul_manifest *manifest, uint32_t count)
 {
-    return manifest->storage + 2 * sizeof(uint32_t) * count;
-}
-
-/* ---- Decode: equal keys ---------------------------------------------------------------------- */
-
-/* Merges the sorted runs [start, middle) and [middle, end) of `from` into `to`. Returns a key that
- * is in both, or NULL. */
-static const char *merge_runs(const struct haul_manifest_array *arrays, const uint32_t *from,
-                              uint32_t *to, size_t start, size_t middle, size_t end)
-{
-    size_t left = start, right = middle;
-    for (size_t i = start; i < end; i++) {
-        int order = left == middle ? 1 : -1;
-        if (left < middle && right < end)
-            order = strcmp(arrays[from[left]].array.key, arrays[from[right]].array.key);
-        if (order == 0)
-            return arrays[from[left]].array.key;
-        to[i] = order < 0 ? from[left++] : from[right++];
-    }
-    return NULL;
-}
-
-static bool keys_ascend(const struct haul_manifest_array *arrays, uint32_t count)
-{
-    for (uint32_t i = 1; i < count; i++)
-        if (strcmp(arrays[i - 1].array.key, arrays[i].array.key) >= 0)
-            return false;
-    return true;
-}
-
-/* Returns a key that two arrays have, or NULL. A merge sort, because a peer chooses the keys: it
- * takes O(n log n) for any of them, and two equal ones meet in some merge. */
-static const char *find_equal_keys(const struct haul_manifest_array *arrays, uint32_t count,
-                                   uint32_t *index)
-{
-    if (keys_ascend(arrays, count))
-        return NULL;
-    uint32_t *from = index, *to = index + count;
-    for (uint32_t i = 0; i < count; i++)
-        from[i] = i;
-    for (size_t run = 1; run < count; run *= 2) {
-        for (size_t start = 0; start < count; start += 2 * run) {
-            size_t middle = HAUL_MIN(start + run, count), end = HAUL_MIN(start + 2 * run, count);
-            const char *equal = merge_runs(arrays, from, to, start, middle, end);
-            if (equal)
-                return equal;
-        }
-        uint32_t *sorted = to;
-        to = from;
-        from = sorted;
-    }
-    return NULL;
+    return manifest->storage + 2 * sizeof(*manifest->by_key) * count;
 }
 
 /* ---- Decode: entries ------------------------------------------------------------------------- */
@@ -420,6 +365,18 @@ static int decode_records(struct haul_records records)
     return more;
 }
 
+static int sort_by_key(struct haul_manifest *manifest, uint32_t count)
+{
+    manifest->by_key = (const struct haul_array **)(void *)manifest->storage;
+    for (uint32_t i = 0; i < count; i++)
+        manifest->by_key[i] = &manifest->arrays[i].array;
+    const char *equal = haul_keys_sort(manifest->by_key, count);
+    char key[HAUL_KEY_TEXT_BYTES];
+    return equal ? haul_fail(HAUL_PROTOCOL, "two arrays of a MESSAGE frame have the key '%s'",
+                             haul_key_format(equal, key))
+                 : 0;
+}
+
 static int decode_body(struct haul_manifest *manifest, const uint8_t *body, const uint8_t *end,
                        uint32_t count)
 {
@@ -437,11 +394,7 @@ static int decode_body(struct haul_manifest *manifest, const uint8_t *body, cons
             decode_records((struct haul_records){entries + entries_bytes, end, HAUL_FRAME_MESSAGE});
     if (err != 0)
         return err;
-    const char *equal = find_equal_keys(manifest->arrays, count, storage_index(manifest));
-    char key[HAUL_KEY_TEXT_BYTES];
-    return equal ? haul_fail(HAUL_PROTOCOL, "two arrays of a MESSAGE frame have the key '%s'",
-                             haul_key_format(equal, key))
-                 : 0;
+    return sort_by_key(manifest, count);
 }
 
 int haul_manifest_decode(struct haul_manifest *manifest, const uint8_t *header, size_t header_bytes,
@@ -474,6 +427,13 @@ int haul_manifest_decode(struct haul_manifest *manifest, const uint8_t *header, 
                          total, message_max);
     manifest->count = count;
     return 0;
+}
+
+const struct haul_array *haul_manifest_find(const struct haul_manifest *manifest, const char *key)
+{
+    bool found;
+    size_t place = haul_keys_place(manifest->by_key, manifest->count, key, &found);
+    return found ? manifest->by_key[place] : NULL;
 }
 
 uint64_t haul_manifest_prepaid_bytes(const struct haul_manifest *manifest)

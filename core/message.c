@@ -122,10 +122,7 @@ const struct haul_array *haul_message_at(const struct haul_message *message, siz
 
 const struct haul_array *haul_message_find(const struct haul_message *message, const char *key)
 {
-    for (uint32_t i = 0; i < message->manifest.count; i++)
-        if (!strcmp(message->manifest.arrays[i].array.key, key))
-            return &message->manifest.arrays[i].array;
-    return NULL;
+    return haul_manifest_find(&message->manifest, key);
 }
 
 uint64_t haul_message_bytes(const struct haul_message *message)

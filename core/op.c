@@ -60,22 +60,6 @@ static bool reserve_arrays(struct haul_op *op, size_t count)
     return true;
 }
 
-/* The dict's given arrays become the op's. */
-static void take_given(struct haul_op *op, struct haul_dict *dict)
-{
-    size_t kept = 0;
-    for (size_t i = 0; i < dict->count; i++) {
-        struct haul_dict_entry *entry = dict->entries[i];
-        if (entry->give) {
-            haul_list_append(&op->given, &entry->node);
-            continue;
-        }
-        dict->hashes[kept] = dict->hashes[i];
-        dict->entries[kept++] = entry;
-    }
-    dict->count = kept;
-}
-
 static void fill_manifest(struct haul_op *op, const struct haul_dict *dict)
 {
     op->manifest.count = (uint32_t)dict->count;
@@ -117,7 +101,7 @@ int haul_op_create(struct haul_peer *peer, struct haul_dict *dict, enum haul_op_
     op->send_offset = op->send_end = 0;
     op->manifest.reply_to = 0;
     fill_manifest(op, dict);
-    take_given(op, dict);
+    haul_dict_take_given(dict, &op->given);
     op->dict = dict;
     atomic_fetch_add(&dict->references, 1);
     dict->in_flight++;

@@ -16,8 +16,6 @@
 #include "link.h"
 #include "receiving.h"
 
-#include <stdlib.h>
-
 /* ---- Pool ------------------------------------------------------------------------------------ */
 
 static bool lends(const struct haul_link *link)
@@ -69,14 +67,11 @@ int haul_place_inline(struct haul_message *message)
 
 static int keep_copy(struct haul_message *message, struct haul_block *block)
 {
-    if (message->copy_count == message->copy_capacity) {
-        size_t capacity = message->copy_capacity + 8;
-        struct haul_block **copies = realloc(message->copies, capacity * sizeof *copies);
-        if (!copies)
-            return haul_fail(HAUL_NO_MEMORY, "no memory to keep a part");
-        message->copies = copies;
-        message->copy_capacity = capacity;
-    }
+    struct haul_block **copies =
+        haul_grow(message->copies, &message->copy_capacity, message->copy_count, sizeof *copies);
+    if (!copies)
+        return haul_fail(HAUL_NO_MEMORY, "no memory to keep a part");
+    message->copies = copies;
     message->copies[message->copy_count++] = block;
     return 0;
 }
@@ -127,14 +122,11 @@ static int reserve_lent(struct haul_message *message)
 
 static bool keep_mapping(struct haul_message *message, void *mapping)
 {
-    if (message->mapping_count == message->mapping_capacity) {
-        size_t capacity = message->mapping_capacity + 8;
-        void **mappings = realloc(message->mappings, capacity * sizeof *mappings);
-        if (!mappings)
-            return false;
-        message->mappings = mappings;
-        message->mapping_capacity = capacity;
-    }
+    void **mappings = haul_grow(message->mappings, &message->mapping_capacity,
+                                message->mapping_count, sizeof *mappings);
+    if (!mappings)
+        return false;
+    message->mappings = mappings;
     message->mappings[message->mapping_count++] = mapping;
     return true;
 }

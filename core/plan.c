@@ -39,14 +39,11 @@ static uint64_t inline_room(const struct haul_op *op, uint64_t total)
 static void *register_array(struct haul_op *op, const struct haul_array *array)
 {
     struct haul_transport *transport = op->link->rma;
-    if (op->region_count == op->region_capacity) {
-        size_t capacity = op->region_capacity + 8;
-        void **regions = realloc(op->regions, capacity * sizeof *regions);
-        if (!regions)
-            return NULL;
-        op->regions = regions;
-        op->region_capacity = capacity;
-    }
+    void **regions =
+        haul_grow(op->regions, &op->region_capacity, op->region_count, sizeof *regions);
+    if (!regions)
+        return NULL;
+    op->regions = regions;
     void *region;
     if (transport->provider->rma->reg(transport->rma, array->data, (size_t)array->nbytes,
                                       HAUL_RMA_OFFER, -1, &region))

@@ -385,6 +385,15 @@ static int open_transport(struct haul_engine *engine, const struct haul_provider
     return err;
 }
 
+/* In automatic mode a log line names the provider. */
+static int nothing_to_use(const struct haul_provider *provider, bool automatic)
+{
+    if (automatic)
+        return haul_fail(HAUL_PROVIDER, "it finds nothing here that it could use");
+    return haul_fail(HAUL_PROVIDER, "provider %s finds nothing here that it could use",
+                     provider->name);
+}
+
 /* Opens the rma of a provider, in all of its kinds that work here; in automatic mode only in those
  * that are better than a channel. Fails if none does. */
 static int open_kinds(struct haul_engine *engine, const struct haul_provider *provider,
@@ -397,8 +406,7 @@ static int open_kinds(struct haul_engine *engine, const struct haul_provider *pr
     int end = provider->fields ? haul_options_add_fields(engine->options, provider->fields) : 0;
     if (end)
         return end;
-    int err = haul_fail(HAUL_PROVIDER, "provider %s finds nothing here that it could use",
-                        provider->name);
+    int err = nothing_to_use(provider, automatic);
     for (unsigned i = 0; !(end = provider->rma->kind(engine, i, automatic, kind)); i++) {
         err = open_transport(engine, provider, false, kind);
         if (err)

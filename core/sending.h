@@ -78,8 +78,7 @@ void haul_plan_undo(struct haul_op *op);
 
 /* Queues a new op on its peer's connection, or until there is one. */
 void haul_transmit_start(struct haul_op *op);
-/* A frame's payload goes to the channel, and comes back from it; meanwhile the link stays. */
-void haul_parcel_leave(struct haul_parcel *parcel, struct haul_link *link);
+/* A frame's payload has come back from the channel. */
 void haul_parcel_return(struct haul_parcel *parcel, struct haul_link *link);
 /* Sends what may be sent now, up to a budget. Returns whether there is more that could be. */
 bool haul_transmit_pump(struct haul_link *link);

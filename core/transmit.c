@@ -77,7 +77,8 @@ static size_t inline_segments(struct haul_op *op)
     return count;
 }
 
-void haul_parcel_leave(struct haul_parcel *parcel, struct haul_link *link)
+/* A frame's payload goes to the channel; until it comes back the link stays. */
+static void parcel_leave(struct haul_parcel *parcel, struct haul_link *link)
 {
     parcel->in_channel = true;
     link->engine->parcels_out++;
@@ -91,17 +92,24 @@ void haul_parcel_return(struct haul_parcel *parcel, struct haul_link *link)
     haul_link_release(link);
 }
 
-/* Hands a frame to the channel. The parcel counts as in the channel before, because sent() may come
- * from inside send(). */
+/* Hands a frame to the channel; false if it is busy. The parcel counts as in the channel before,
+ * because sent() may come from inside send(). */
 static bool send_parcel(struct haul_link *link, struct haul_parcel *parcel, const void *header,
                         size_t header_bytes, const struct iovec *segments, size_t count,
                         uint64_t payload_bytes)
 {
     if (count > 0)
-        haul_parcel_leave(parcel, link);
+        parcel_leave(parcel, link);
     int err = channel_of(link)->send(link->conn, header, header_bytes, segments, count, parcel);
     if (err != HAUL_BUSY) {
         HAUL_COUNT(link->peer, bytes_transmitted, payload_bytes);
+        return true;
+    }
+    if (count == 0) { /* this frame is lost, and those behind it must not pass it */
+        haul_link_lose(link, HAUL_PROVIDER,
+                       "%s: provider %s said that it is busy to a frame without payload, which it "
+                       "has to take",
+                       link->peer->address, link->transport->name);
         return true;
     }
     haul_parcel_return(parcel, link);

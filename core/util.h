@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Small things that every file may use: intrusive lists, checked sums, little-endian bytes, time.
- */
+ * Small things that every file may use: intrusive lists, arrays that grow, checked sums, time. */
 #ifndef HAUL_CORE_UTIL_H
 #define HAUL_CORE_UTIL_H
 
@@ -9,6 +8,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
@@ -81,6 +81,19 @@ static inline bool haul_mul_u64(uint64_t *product, uint64_t value)
         return false;
     *product = result;
     return true;
+}
+
+/* An array of `count` items with room for one more: it may have moved. NULL: no memory, and it is
+ * as it was. */
+static inline void *haul_grow(void *items, size_t *capacity, size_t count, size_t item_bytes)
+{
+    enum { STEP = 8 };
+    if (count < *capacity)
+        return items;
+    void *grown = realloc(items, (*capacity + STEP) * item_bytes);
+    if (grown)
+        *capacity += STEP;
+    return grown;
 }
 
 /* A doubly linked ring with the list as its own sentinel. A node that is in no list links to

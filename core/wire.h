@@ -84,7 +84,8 @@ struct haul_manifest {
     uint64_t offered_bytes; /* sum over offered arrays: the stream that FETCH and DATA count in */
     uint32_t capacity;      /* of arrays; 0: they are the caller's and not freed by clear */
     size_t storage_bytes;
-    char *storage; /* of what decoded arrays point to */
+    char *storage;                    /* of by_key and of what decoded arrays point to */
+    const struct haul_array **by_key; /* decoded arrays, sorted by their keys (keys.h) */
 };
 
 /* Bytes of the header (prefix + body). Beyond HAUL_PREFIX_BYTES + HAUL_WIRE_BODY_MAX no receiver
@@ -100,6 +101,8 @@ void haul_manifest_encode(struct haul_manifest *manifest, uint8_t *to);
  * far as the frame reaches, so that it can be refused; the sums are set after HAUL_TOO_LARGE. */
 int haul_manifest_decode(struct haul_manifest *manifest, const uint8_t *header, size_t header_bytes,
                          uint64_t message_max);
+/* The decoded array of this key, or NULL. */
+const struct haul_array *haul_manifest_find(const struct haul_manifest *manifest, const char *key);
 void haul_manifest_clear(struct haul_manifest *manifest);
 /* Bytes of heap that it keeps for reuse. */
 size_t haul_manifest_memory(const struct haul_manifest *manifest);

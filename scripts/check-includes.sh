@@ -11,7 +11,7 @@ layers=(base memory wire engine public)
 declare -A members=(
     [base]="error level log config limits number thread util utf8 set"
     [memory]="memory slab pool topology devices interface wish locality nics"
-    [wire]="wire frame dtype manifest control"
+    [wire]="wire frame keys dtype manifest control"
     [public]="context machine block dict peer server message batch op"
 )
 public_system_headers=" stdbool.h stddef.h stdint.h sys/uio.h "

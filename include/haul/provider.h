@@ -153,7 +153,7 @@ struct haul_host {
     void (*thread_join)(struct haul_thread *thread);
 
     /* Descriptors, level-triggered. `ready` runs under the drive lock with epoll's event bits.
-     * After unwatch() it is not called any more. */
+     * After unwatch() it is not called any more. Errors: HAUL_NO_MEMORY, HAUL_SYSTEM with errno. */
     int (*watch)(struct haul_engine *engine, int fd, uint32_t events,
                  void (*ready)(void *arg, uint32_t events), void *arg, struct haul_watch **watch);
     int (*watch_change)(struct haul_watch *watch, uint32_t events);
@@ -375,7 +375,7 @@ struct haul_rma_ops {
 struct haul_provider_field {
     const char *name; /* "zmq_io_threads" */
     const char *default_value;
-    const char *help;
+    const char *help; /* "Most bytes of ...; 0: no limit." : a sentence for docs/CONFIG.md */
 };
 
 struct haul_provider {

@@ -15,23 +15,26 @@ const struct haul_host *haul_loop_host;
 enum { PIECE_BYTES = 256 << 10 };
 
 static const struct haul_provider_field fields[] = {
-    {"loop_delay_us", "0", "loop delivers each frame late by this many microseconds"},
+    {"loop_delay_us", "0", "Microseconds by which loop delivers each frame late."},
     {"loop_drop_after_bytes", "0",
-     "loop drops a connection after this many bytes, headers included, both ways; 0: never"},
-    {"loop_short_writes", "0",
-     "loop moves payloads in pieces of at most this many bytes; 0: 256 KiB"},
-    {"loop_fail_alloc", "0", "every n-th allocation inside loop fails; 0: none"},
+     "Bytes, headers included, both ways, after which loop drops a connection; 0: never."},
+    {"loop_short_writes", "0", "Most bytes of a payload that loop moves at once; 0: 256 KiB."},
+    {"loop_fail_alloc", "0", "Every n-th allocation inside loop fails; 0: none."},
     {"loop_parts", "off",
-     "on: loop's channel owns its receive memory and lends parts; for the whole process, from the "
-     "environment only"},
-    {"loop_rma", "on", "off: loop refuses to share memory by rma"},
-    {"loop_rma_map", "on", "off: offered memory can be read through loop but not mapped"},
-    {"loop_rma_inside", "off", "on: loop ends each rma read that is not late inside the call"},
+     "Whether loop's channel owns its receive memory and lends parts (on or off); for the whole "
+     "process, from the environment only."},
+    {"loop_rma", "on", "Whether loop shares memory by rma: on or off."},
+    {"loop_rma_map", "on",
+     "Whether memory that is offered through loop can be mapped, not only read: on or off."},
+    {"loop_rma_inside", "off",
+     "Whether loop ends each rma read that is not late inside the call: on or off."},
     {"loop_rma_fence_lets", "off",
-     "on: a fence lets late rma reads of loop complete, as NICs do, and ends those that hang only"},
-    {"loop_rma_delay_us", "0", "loop ends each rma read late by this many microseconds"},
-    {"loop_rma_fail_every", "0", "every n-th rma read of loop fails; 0: none"},
-    {"loop_rma_hang_every", "0", "every n-th rma read of loop completes only when fenced; 0: none"},
+     "Whether a fence lets late rma reads of loop complete, as NICs do, and ends only those that "
+     "hang: on or off."},
+    {"loop_rma_delay_us", "0", "Microseconds by which loop ends each rma read late."},
+    {"loop_rma_fail_every", "0", "Every n-th rma read of loop fails; 0: none."},
+    {"loop_rma_hang_every", "0",
+     "Every n-th rma read of loop completes only when fenced; 0: none."},
     {NULL, NULL, NULL},
 };
 

@@ -26,6 +26,13 @@ static const struct haul_tcp_address *current_address(const struct haul_tcp_dial
     return &dial->route->addresses[dial->next - 1];
 }
 
+/* A sentence part. Only watching fails with ENOSPC, where the system's words would mislead. */
+static const char *explain(int error, char text[HAUL_TCP_ADDRESS_TEXT_BYTES])
+{
+    return error == ENOSPC ? "no more descriptors can be watched (fs.epoll.max_user_watches)"
+                           : haul_tcp_error_format(error, text);
+}
+
 /* Core says which address the user named; one that is the same is not repeated. */
 static void note_failure(struct haul_tcp_dial *dial, int error)
 {
@@ -34,7 +41,7 @@ static void note_failure(struct haul_tcp_dial *dial, int error)
     haul_tcp_address_format(current_address(dial), address);
     bool named = strcmp(address, dial->route->named.text) == 0;
     snprintf(dial->why + used, sizeof dial->why - used, "%s%s%s%s", used > 0 ? "; " : "",
-             named ? "" : address, named ? "" : ": ", haul_tcp_error_format(error, why));
+             named ? "" : address, named ? "" : ": ", explain(error, why));
 }
 
 /* Starts to connect to the current address; 0 or an errno. */
@@ -48,8 +55,9 @@ static int dial_address(struct haul_tcp_conn *conn)
     int error = connect(fd, &address->socket.any, address->bytes) ? errno : 0;
     if (error == EINPROGRESS || error == EINTR)
         error = 0;
-    if (!error && haul_tcp_conn_adopt(conn, fd, EPOLLOUT))
-        error = ENOMEM;
+    int err = error ? 0 : haul_tcp_conn_adopt(conn, fd, EPOLLOUT);
+    if (err)
+        error = err == HAUL_NO_MEMORY ? ENOMEM : errno;
     if (error)
         close(fd);
     return error;

@@ -109,12 +109,11 @@ enum { FIELD_IO_THREADS, FIELD_KEEP_MEMORY };
 
 static const struct haul_provider_field fields[] = {
     [FIELD_IO_THREADS] = {"zmq_io_threads", "1",
-                          "I/O threads of libzmq, 1 to 64: about one for each 3 GiB/s"},
+                          "I/O threads of libzmq, 1 to 64: about one for each 3 GiB/s."},
     [FIELD_KEEP_MEMORY] =
         {"zmq_keep_memory", "on",
-         "on: in a process that listens, malloc() keeps freed memory for the next messages instead "
-         "of giving it back to the system (unless malloc was tuned already); off: malloc is left "
-         "alone"},
+         "Whether malloc() keeps freed memory for the next messages, in a process that listens and "
+         "has not tuned it: on, or off (malloc() is left alone)."},
     {NULL, NULL, NULL},
 };
 

@@ -132,6 +132,42 @@ static void test_many_arrays(void **state)
     free(data);
 }
 
+/* Those of a dict that keep their places, while others are given away and replaced. */
+static void test_some_given(void **state)
+{
+    static const char *const keys[] = {"d", "b", "e", "a", "c"};
+    enum { KEYS = sizeof keys / sizeof *keys };
+    struct pair *pair = *state;
+    const uint64_t shape[] = {10};
+    struct haul_dict *dict;
+    void *data;
+    OK(haul_dict_create(pair->client_context, &dict));
+    for (int round = 0; round < 2; round++) { /* the second puts "b" and "a" behind the others */
+        for (int i = 0; i < KEYS; i++) {
+            OK(haul_dict_alloc(dict, keys[i], HAUL_U8, 1, shape, &data));
+            fill(data, shape[0], (uint64_t)i);
+        }
+        assert_int_equal(haul_dict_count(dict), KEYS);
+        OK(haul_dict_give(dict, "b"));
+        OK(haul_dict_give(dict, "a"));
+        struct haul_op *op;
+        struct haul_message *message;
+        OK(haul_send_async(pair->peer, dict, &op));
+        OK(haul_recv(pair->server, &message, WAIT_NS));
+        for (int i = 0; i < KEYS; i++)
+            assert_bytes(message, keys[i], shape[0], (uint64_t)i);
+        haul_message_release(message);
+        OK(haul_op_wait(op, WAIT_NS));
+        haul_op_release(op);
+        assert_int_equal(haul_dict_count(dict), KEYS - 2);
+        FAILS(HAUL_NOT_FOUND, "a", haul_dict_give(dict, "a"));
+    }
+    assert_string_equal(haul_dict_at(dict, 0)->key, "d");
+    assert_string_equal(haul_dict_at(dict, 1)->key, "e");
+    assert_string_equal(haul_dict_at(dict, 2)->key, "c");
+    haul_dict_destroy(dict);
+}
+
 /* Large and small arrays in one dict, so that some are inline and some offered. */
 static void test_mixed_sizes(void **state)
 {
@@ -460,6 +496,7 @@ int main(void)
         TEST(test_empty_scalar_and_zero_size),
         TEST(test_sizes),
         TEST(test_many_arrays),
+        TEST(test_some_given),
         TEST(test_mixed_sizes),
         TEST(test_alignment),
         TEST(test_call_and_reply),

@@ -2,6 +2,7 @@
  * See tcp_fake_host.h. */
 #include "tcp_fake_host.h"
 
+#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -45,7 +46,10 @@ static int host_watch(struct haul_engine *engine, int fd, uint32_t events,
                       void (*ready)(void *arg, uint32_t events), void *arg,
                       struct haul_watch **watch)
 {
-    return host_watches_add(&engine->watches, fd, events, ready, arg, watch);
+    if (engine->watch_errno == 0)
+        return host_watches_add(&engine->watches, fd, events, ready, arg, watch);
+    errno = engine->watch_errno;
+    return host_fail(HAUL_SYSTEM, "no descriptor can be watched");
 }
 
 bool fake_pass(struct haul_engine *engine)

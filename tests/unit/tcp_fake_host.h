@@ -13,6 +13,7 @@ enum { FAKE_TEXT_BYTES = 512, FAKE_LINKS_MAX = 512 };
 /* One context with its channel. */
 struct haul_engine {
     struct host_watches watches;
+    int watch_errno; /* not 0: watching fails with it */
     const struct haul_channel_ops *ops;
     void *channel;
     const char *heartbeat;

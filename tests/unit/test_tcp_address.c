@@ -2,6 +2,7 @@
  * The provider tcp: addresses, listening, accepting and connecting. */
 #include "tcp_fake_host.h"
 
+#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -190,6 +191,20 @@ static void test_no_memory_to_watch(void **state)
     assert_int_equal(recv(fd, &byte, 1, 0), 0); /* turned away */
     assert_int_equal(engine->accepted_count, 0);
     close(fd);
+    fake_unlisten(&listener);
+}
+
+static void test_too_many_watched(void **state)
+{
+    struct haul_engine *engine = *state;
+    struct haul_listener listener;
+    assert_int_equal(fake_listen(engine, &listener, "127.0.0.1", "0"), 0);
+    engine->watch_errno = ENOSPC;
+    struct haul_link *link = fake_connect(engine, "127.0.0.1", fake_port(&listener));
+    fake_drive(engine, NULL, fake_link_lost, link);
+    assert_int_equal(link->lost_err, HAUL_UNREACHABLE);
+    assert_non_null(strstr(link->why, "max_user_watches"));
+    fake_disconnect(link, false);
     fake_unlisten(&listener);
 }
 
@@ -424,6 +439,7 @@ int main(void)
         TEST(test_port_in_use),
         TEST(test_foreign_address),
         TEST(test_no_memory_to_watch),
+        TEST(test_too_many_watched),
         TEST(test_unix),
         TEST(test_unix_stale),
         TEST(test_unix_keeps_files_of_others),

@@ -33,7 +33,7 @@ static const char doc[] =
     "with its NUMA nodes and NICs and where haul would work on it, and each setting with its value "
     "and where the value comes from."
     "\v"
-    "The place is what HAUL_BIND and HAUL_NIC choose if all NICs can be used; a "
+    "The place is what HAUL_BIND, HAUL_NIC and HAUL_RAILS choose if all NICs can be used; a "
     "provider may be able to use some of them only. With --topology it is the place that the same "
     "settings choose on the recorded machine. --json has all of the section in \"machine\"; with "
     "--topology it prints that object alone.\n"
