@@ -36,6 +36,15 @@ function(haul_register_test name)
         SKIP_RETURN_CODE 77 ENVIRONMENT "${HAUL_TEST_ENVIRONMENT};${arg_ENVIRONMENT}")
 endfunction()
 
+# haul_register_railed_test(<name> LABEL <label> COMMAND <command...>)
+# Once more, as <name>.rails.<provider>, on each provider that has rails without hardware.
+function(haul_register_railed_test name)
+    foreach(provider IN LISTS HAUL_RAILED_PROVIDERS)
+        haul_register_test(${name}.rails.${provider} ${ARGN}
+            ENVIRONMENT HAUL_PROVIDER=${provider} ${HAUL_RAILED_ENVIRONMENT})
+    endforeach()
+endfunction()
+
 # haul_build_c_tests(<label> <result> LIBRARIES <targets>...)
 # Builds each test_<x>.c of the folder as the program <label>_<x>; the folder's other *.c are linked into
 # each. Sets <result> to the programs' targets.

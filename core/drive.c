@@ -20,11 +20,11 @@
 
 #include "error.h"
 #include "log.h"
+#include "thread.h"
 
 #include <errno.h>
 #include <poll.h>
 #include <sched.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -569,7 +569,7 @@ static void thread_watches(struct haul_drive *drive, uint64_t *pause_ns)
         (void)!read(drive->thread_fd, &expirations, sizeof expirations);
 }
 
-static void *thread_main(void *arg)
+static void thread_main(void *arg)
 {
     struct haul_drive *drive = arg;
     uint64_t pause_ns = GRACE_NS;
@@ -579,21 +579,6 @@ static void *thread_main(void *arg)
         else
             thread_watches(drive, &pause_ns);
     }
-    return NULL;
-}
-
-static int start_thread(struct haul_drive *drive)
-{
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    int err = pthread_create(&drive->thread, NULL, thread_main, drive);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    if (err)
-        return haul_fail(HAUL_SYSTEM, "cannot start the progress thread: %s", strerror(err));
-    pthread_setname_np(drive->thread, "haul");
-    drive->thread_runs = true;
-    return 0;
 }
 
 /* ---- Life ------------------------------------------------------------------------------------ */
@@ -621,7 +606,7 @@ int haul_drive_init(struct haul_drive *drive, const struct haul_drive_work *work
     if (!err)
         err = haul_drive_watch(drive, drive->wake_fd, EPOLLIN, woken, drive, &watch);
     if (!err)
-        err = start_thread(drive);
+        err = haul_thread_start(thread_main, drive, &drive->thread);
     if (err)
         haul_drive_destroy(drive);
     return err;
@@ -635,15 +620,15 @@ void haul_drive_close(struct haul_drive *drive)
 
 void haul_drive_stop(struct haul_drive *drive)
 {
-    if (!drive->thread_runs)
+    if (!drive->thread)
         return;
     haul_drive_enter(drive);
     drive->thread_stop = true;
     wake_thread_in(drive, 1);
     haul_drive_leave(drive);
     haul_drive_wake(drive);
-    pthread_join(drive->thread, NULL);
-    drive->thread_runs = false;
+    haul_thread_join(drive->thread);
+    drive->thread = NULL;
 }
 
 static void close_fd(int *fd)

@@ -41,10 +41,9 @@ struct haul_drive {
     struct haul_list watches;
     struct haul_list dead_watches; /* freed after the pass: an event for them may be in hand */
 
-    pthread_t thread; /* drives when nobody has for a while */
-    bool thread_runs;
-    bool thread_asleep; /* without time limit: a leaving driver sets the timer */
-    bool thread_parked; /* in a turn's sleep: its own, or one that was taken from it */
+    struct haul_thread *thread; /* drives when nobody has for a while; NULL: it has ended */
+    bool thread_asleep;         /* without time limit: a leaving driver sets the timer */
+    bool thread_parked;         /* in a turn's sleep: its own, or one that was taken from it */
     atomic_bool thread_stop;
     int thread_fd; /* timerfd */
 

@@ -144,6 +144,8 @@ void haul_fetch_end(struct haul_message *message)
     if (engine->fetches == 0)
         engine->fetch_bytes_left = 0;
     message->transfer++; /* what is still on its way of it is thrown away */
+    /* Nothing is asked for: DATA that bears the next number already has no place to go to. */
+    message->fetch_next = message->fetch_end = 0;
 }
 
 void haul_fetch_put_back(struct haul_message *message)

@@ -7,6 +7,7 @@
 #include "rail.h"
 #include "receiving.h"
 #include "sending.h"
+#include "thread.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -131,7 +132,7 @@ const struct haul_host haul_host = {
     .choose_nics = haul_rails_choose,
     .near_nics = haul_rails_near,
     .thread_start = haul_rails_thread_start,
-    .thread_join = haul_rails_thread_join,
+    .thread_join = haul_thread_join,
     .watch = host_watch,
     .watch_change = haul_drive_watch_change,
     .unwatch = haul_drive_unwatch,

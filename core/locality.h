@@ -10,6 +10,7 @@
 struct haul_nic {
     char name[HAUL_DEVICE_NAME_MAX];
     char pci[HAUL_PCI_MAX]; /* "" : by name */
+    bool repeats;           /* it can be several rails */
 };
 
 /* A NIC that is used. */

@@ -89,6 +89,11 @@ void haul_message_free(struct haul_message *message)
     haul_place_unmap(message);
     haul_inbound_release_given(message);
     haul_message_set_state(message, HAUL_MESSAGE_DROPPED);
+    if (engine->pool_blocked) {
+        /* It may have been waited for, also if it had nothing of the pool. */
+        atomic_store(&engine->pool_released, true);
+        haul_engine_changed(engine);
+    }
     haul_credit_return(message);
     haul_inbound_discount_manifest(message);
     haul_peer_unreference(message->peer);

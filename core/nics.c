@@ -20,7 +20,8 @@ struct choice {
     const struct haul_wish *wish;
     struct option *options;
     size_t count;
-    size_t most;                 /* rails */
+    size_t usable;               /* rails that the provider can use */
+    size_t most;                 /* of them, as the user wishes */
     const struct haul_set *home; /* nodes */
     bool misses_pci; /* what is taken is not at the PCI address that the user binds to */
     struct haul_locality *locality;
@@ -202,16 +203,27 @@ static struct option *option_named(const struct choice *choice, const char *name
     return NULL;
 }
 
+/* A provider that can use fewer than are named offers those only that it has settled on (by an
+ * address, say): then it is no fault of the others that they are not among them. */
+static void say_which_are_missing(struct choice *choice)
+{
+    const struct haul_wish *wish = choice->wish;
+    bool too_many = wish->nic_count > choice->usable;
+    for (size_t i = 0; i < wish->nic_count && !too_many; i++)
+        if (!option_named(choice, wish->nics[i]))
+            haul_locality_unmet(choice->locality, "%s is no NIC that can be used here",
+                                wish->nics[i]);
+    if (too_many && wish->rails == 0)
+        haul_locality_unmet(choice->locality,
+                            "%zu NICs are named, and with these settings %zu can be used at once",
+                            wish->nic_count, choice->usable);
+}
+
 static void take_named(struct choice *choice)
 {
     for (size_t i = 0; i < choice->wish->nic_count; i++) {
         struct option *named = option_named(choice, choice->wish->nics[i]);
-        if (!named) {
-            haul_locality_unmet(choice->locality, "%s is no NIC that can be used here",
-                                choice->wish->nics[i]);
-            continue;
-        }
-        if (!is_open(named) || choice->locality->rail_count == choice->most)
+        if (!named || !is_open(named) || choice->locality->rail_count == choice->most)
             continue;
         if (choice->wish->bind == HAUL_BIND_PCI && is_elsewhere(choice, named)) {
             haul_locality_unmet(choice->locality, "%s is not at PCI address %s", named->nic->name,
@@ -252,9 +264,18 @@ static void take_near(struct choice *choice)
     }
 }
 
+static bool can_repeat(const struct choice *choice)
+{
+    for (size_t i = 0; i < choice->count; i++)
+        if (choice->options[i].state == OPTION_TAKEN && choice->options[i].nic->repeats)
+            return true;
+    return false;
+}
+
 static void take_rails(struct choice *choice)
 {
     if (choice->wish->nic_count > 0) {
+        say_which_are_missing(choice);
         take_named(choice);
     } else {
         if (choice->wish->bind == HAUL_BIND_PCI)
@@ -264,7 +285,8 @@ static void take_rails(struct choice *choice)
         leave_out_slow(choice);
         take_near(choice);
     }
-    if (choice->wish->rails > 1 && choice->locality->rail_count < choice->wish->rails)
+    if (choice->wish->rails > 1 && choice->locality->rail_count < choice->wish->rails &&
+        !can_repeat(choice))
         haul_locality_unmet(choice->locality, "%u rails are wished, and %zu can be had",
                             choice->wish->rails, choice->locality->rail_count);
 }
@@ -305,7 +327,8 @@ bool haul_nics_choose(const struct haul_topology *topology, const struct haul_wi
                       const struct haul_set *home, const struct haul_nic *nics, size_t nic_count,
                       size_t most, struct haul_locality *locality)
 {
-    struct choice choice = {.topology = topology, .wish = wish, .home = home, .locality = locality};
+    struct choice choice = {
+        .topology = topology, .wish = wish, .usable = most, .home = home, .locality = locality};
     choice.most = HAUL_MIN(most, (size_t)(wish->rails ? wish->rails : HAUL_RAILS_MAX));
     choice.options = calloc(HAUL_MAX(nic_count, (size_t)1), sizeof *choice.options);
     if (!choice.options) {

@@ -188,11 +188,24 @@ static bool is_for_pool(const struct haul_message *message)
            bytes_lacking(message, true) <= message->engine->config.pool_max;
 }
 
+/* Small blocks of messages that wait keep whole slabs from being used otherwise: in a small pool
+ * they can leave no room for any message, although little is in use. Where nothing is under way
+ * whose end would give memory back, one that should have room gets it beyond the limit. */
+static bool nothing_else_helps(const struct haul_message *message)
+{
+    const struct haul_engine *engine = message->engine;
+    return engine->fetches == 0 && engine->stats.messages_unreleased == 0 &&
+           haul_pool_used_bytes(engine->pool) + bytes_lacking(message, true) <=
+               engine->config.pool_max;
+}
+
 int haul_place_offered(struct haul_message *message)
 {
     if (haul_place_has_memory(message))
         return 0;
-    return comes_in_frames(message) ? reserve_lent(message) : place_in_pool(message, true, false);
+    if (comes_in_frames(message))
+        return reserve_lent(message);
+    return place_in_pool(message, true, nothing_else_helps(message));
 }
 
 void haul_place_forget_offered(struct haul_message *message)

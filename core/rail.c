@@ -8,8 +8,8 @@
 #include "rail.h"
 
 #include "engine.h"
+#include "thread.h"
 
-#include <signal.h>
 #include <stdlib.h>
 
 static const struct haul_locality *place_of(const struct haul_engine *engine)
@@ -58,6 +58,7 @@ size_t haul_rails_choose(struct haul_engine *engine, const struct haul_candidate
     for (size_t i = 0; i < count; i++) {
         haul_copy_text(nics[i].name, sizeof nics[i].name, candidates[i].name);
         haul_copy_text(nics[i].pci, sizeof nics[i].pci, candidates[i].pci);
+        nics[i].repeats = candidates[i].repeats;
     }
     int err = propose(&engine->site, nics, count, max);
     free(nics);
@@ -95,19 +96,6 @@ unsigned haul_rails_near(struct haul_engine *engine, const void *memory)
 
 /* ---- Threads --------------------------------------------------------------------------------- */
 
-struct haul_thread {
-    pthread_t id;
-    void (*run)(void *arg);
-    void *arg;
-};
-
-static void *thread_main(void *arg)
-{
-    struct haul_thread *thread = arg;
-    thread->run(thread->arg);
-    return NULL;
-}
-
 static void bind_near(struct haul_engine *engine, const struct haul_thread *thread, size_t nic)
 {
     const struct haul_locality *place = place_of(engine);
@@ -120,27 +108,8 @@ static void bind_near(struct haul_engine *engine, const struct haul_thread *thre
 int haul_rails_thread_start(struct haul_engine *engine, size_t nic, void (*run)(void *arg),
                             void *arg, struct haul_thread **thread)
 {
-    sigset_t all, before;
-    struct haul_thread *made = calloc(1, sizeof *made);
-    if (!made)
-        return haul_fail(HAUL_NO_MEMORY, "no memory for a progress thread");
-    *made = (struct haul_thread){.run = run, .arg = arg};
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    int error = pthread_create(&made->id, NULL, thread_main, made);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    if (error) {
-        free(made);
-        return haul_fail(HAUL_SYSTEM, "cannot start a progress thread: %s", strerror(error));
-    }
-    pthread_setname_np(made->id, "haul");
-    bind_near(engine, made, nic);
-    *thread = made;
-    return 0;
-}
-
-void haul_rails_thread_join(struct haul_thread *thread)
-{
-    pthread_join(thread->id, NULL);
-    free(thread);
+    int err = haul_thread_start(run, arg, thread);
+    if (!err)
+        bind_near(engine, *thread, nic);
+    return err;
 }

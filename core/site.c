@@ -10,6 +10,7 @@
 #include "interface.h"
 #include "link.h"
 #include "nics.h"
+#include "thread.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -55,7 +56,7 @@ static void bind_thread(struct haul_engine *engine)
     struct haul_locality *place = &site->chosen.place;
     const struct haul_set cpus = cpus_of_thread(engine);
     if (haul_set_is_empty(&cpus) ||
-        !haul_topology_bind_thread(site->topology, engine->drive.thread, &cpus))
+        !haul_topology_bind_thread(site->topology, engine->drive.thread->id, &cpus))
         return;
     haul_locality_unmet(place, "%s", haul_error_detail());
     place->cpus = (struct haul_set){{0}};

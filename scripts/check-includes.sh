@@ -9,7 +9,7 @@ shopt -s nullglob
 # Core's layers from bottom to top. A file of no other layer belongs to the engine.
 layers=(base memory wire engine public)
 declare -A members=(
-    [base]="error level log config limits number util utf8 set"
+    [base]="error level log config limits number thread util utf8 set"
     [memory]="memory slab pool topology devices interface wish locality nics"
     [wire]="wire frame keys dtype manifest control"
     [public]="context machine block dict peer server message batch op"

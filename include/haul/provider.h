@@ -107,7 +107,11 @@ enum { HAUL_HOST_MAX = 64 }; /* "192.0.2.1", "fe80::1%eth0" and their zero */
 struct haul_candidate {
     const char *name; /* of the device or interface: "mlx5_0", "eth0" */
     const char *pci;  /* "0000:41:00.0"; "" : found by the name */
+    bool repeats;     /* it can be several rails: connections over it */
 };
+
+/* For thread_start(): a thread that belongs to no NIC. */
+#define HAUL_NO_NIC SIZE_MAX
 
 /* ---- What core offers a provider ------------------------------------------------------------- */
 
@@ -141,8 +145,8 @@ struct haul_host {
     unsigned (*near_nics)(struct haul_engine *engine, const void *memory);
 
     /* A thread of the provider's own: named, all signals blocked, on CPUs near the nic-th NIC that
-     * choose_nics() gave, as far as the settings and the system allow. Errors: HAUL_SYSTEM,
-     * HAUL_NO_MEMORY. */
+     * choose_nics() gave, as far as the settings and the system allow; with HAUL_NO_NIC where the
+     * calling thread may run. Errors: HAUL_SYSTEM, HAUL_NO_MEMORY. */
     int (*thread_start)(struct haul_engine *engine, size_t nic, void (*run)(void *arg), void *arg,
                         struct haul_thread **thread);
     /* Waits for its end, which run() has been told of, and frees it. Any thread. */

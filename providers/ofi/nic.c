@@ -95,6 +95,7 @@ struct nics {
     struct haul_candidate candidates[NICS_MAX];
     char names[NICS_MAX][NAME_BYTES], pci[NICS_MAX][PCI_BYTES];
     size_t count;
+    bool repeat;
 };
 
 /* The device's name, as the system has it: domains are named after it, and some add what they do
@@ -137,15 +138,15 @@ static void add_nic(struct nics *nics, struct fi_info *info, const char *wishes)
         return;
     memcpy(nics->names[nics->count], name, sizeof name);
     format_pci(info, nics->pci[nics->count]);
-    nics->candidates[nics->count] =
-        (struct haul_candidate){.name = nics->names[nics->count], .pci = nics->pci[nics->count]};
+    nics->candidates[nics->count] = (struct haul_candidate){
+        .name = nics->names[nics->count], .pci = nics->pci[nics->count], .repeats = nics->repeat};
     nics->infos[nics->count++] = info;
 }
 
 /* Those that core chooses, or (only) the one that has the address of a setting. */
 static int choose(struct haul_ofi *ofi, struct fi_info *only, struct haul_ofi_nics *result)
 {
-    struct nics nics = {.count = 0};
+    struct nics nics = {.repeat = ofi->over_sockets};
     const char *wishes = haul_ofi_setting(ofi, "nic");
     size_t chosen[HAUL_OFI_RAILS_MAX];
     for (struct fi_info *info = ofi->found; info && !only; info = info->next)

@@ -39,10 +39,10 @@ enum { PREFERENCES = sizeof preferences / sizeof *preferences };
 static const struct haul_provider_field fields[] = {
     {"advertise", "",
      "IPv4 address that peers read from with ofi:tcp, ofi:net and ofi:verbs; empty: that of the "
-     "connection"},
+     "connection."},
     {"ofi_auto", "",
-     "kinds of ofi that `auto` may use besides those of fabrics (\"net,tcp\"), for peers that "
-     "insist"},
+     "Kinds of ofi that `auto` may use besides those of fabrics (\"net,tcp\"), for peers that "
+     "insist."},
     {NULL, NULL, NULL},
 };
 

@@ -149,7 +149,7 @@ struct haul_ofi {
 
     size_t peers;
     struct haul_ofi_pieces waiting; /* not with libfabric (yet), */
-    struct haul_ofi_pieces refused; /* and of these, while they are tried, those that were */
+    struct haul_ofi_pieces refused; /* of these, while they are tried: cannot start now */
     /* Pieces that libfabric has let go of, well or not. Workers add to it. */
     pthread_mutex_t finished_lock;
     struct haul_ofi_finished finished;
@@ -311,9 +311,10 @@ struct haul_ofi_piece {
     uint64_t posted_ns;            /* when that was */
     struct haul_ofi_address *turn; /* there it is the suspect; NULL: nowhere */
     unsigned
-        failed_on; /* rails, a bit each, that did not bring it: although it was alone, or ever */
-    uint64_t not_before_ns; /* when it is tried again after the last */
-    bool blocked;           /* until another one ends */
+        failed_on; /* rails, a bit each, that did not bring it: although it was alone, or ever, */
+    uint64_t failed_since_ns; /* and since when the last of these did not */
+    uint64_t not_before_ns;   /* when it is tried again after the last */
+    bool blocked;             /* until another one ends */
 };
 
 struct haul_ofi_read {
@@ -357,6 +358,8 @@ bool haul_ofi_pieces_finish(struct haul_ofi *ofi);
 void haul_ofi_take_from_posted(struct haul_ofi_piece *piece);
 /* It is not the one that is tried alone. */
 void haul_ofi_leave_turn(struct haul_ofi_piece *piece);
+/* Its rail has not brought it since then: is blamed if another one does. */
+void haul_ofi_note_failed(struct haul_ofi_piece *piece, uint64_t since_ns);
 /* Other rails read from the address for a while, the longer the more often it was so. */
 void haul_ofi_shun(struct haul_ofi_address *address);
 bool haul_ofi_is_shunned(const struct haul_ofi_address *address, uint64_t now_ns);

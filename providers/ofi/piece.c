@@ -47,7 +47,7 @@ void haul_ofi_leave_turn(struct haul_ofi_piece *piece)
 }
 
 /* (One that was shunned is tried with one piece.) */
-static bool has_room(const struct haul_ofi_address *address, size_t bytes)
+static bool takes_more(const struct haul_ofi_address *address, size_t bytes)
 {
     if (address->posted == 0)
         return true;
@@ -67,7 +67,7 @@ static bool take_turn(struct haul_ofi_piece *piece, struct haul_ofi_address *add
     }
     if (address->suspect)
         return address->suspect == piece && address->posted == 0;
-    return !haul_ofi_has_choice(piece->read->peer) || has_room(address, piece->bytes);
+    return !haul_ofi_has_choice(piece->read->peer) || takes_more(address, piece->bytes);
 }
 
 /* ---- Rails that fail ------------------------------------------------------------------------ */
@@ -119,11 +119,12 @@ static void set_failing(struct haul_ofi_rail *rail)
                        rail->ofi->kind, rail->name);
 }
 
-/* It is the rail, or the peer's, and not the peer: other rails bring what this one does not. */
-static void blame(struct haul_ofi_rail *rail, struct haul_ofi_address *address)
+/* It is the rail, or the peer's, and not the peer: other rails bring what this one has not since
+ * then. */
+static void blame(struct haul_ofi_rail *rail, struct haul_ofi_address *address, uint64_t since_ns)
 {
     haul_ofi_shun(address);
-    if (!brings(rail, address->moved_ns))
+    if (!brings(rail, since_ns))
         set_failing(rail);
     else if (!address->blamed)
         haul_ofi_host->log(HAUL_LOG_INFO,
@@ -168,7 +169,13 @@ static void note_refusal(const struct haul_ofi_piece *piece, struct haul_ofi_rai
     address->refused_ns = now_ns;
     if (now_ns - address->refused_since_ns >= REFUSAL_NS &&
         haul_ofi_others_bring(piece->read->peer, address, address->refused_since_ns))
-        blame(rail, address);
+        blame(rail, address, address->refused_since_ns);
+}
+
+void haul_ofi_note_failed(struct haul_ofi_piece *piece, uint64_t since_ns)
+{
+    piece->failed_on |= bit_of(piece->rail);
+    piece->failed_since_ns = since_ns;
 }
 
 /* It came over its rail: what is known of this one, and of those over which it failed before. */
@@ -183,7 +190,7 @@ static void note_brought(struct haul_ofi_piece *piece)
     piece->failed_on &= ~bit_of(piece->rail);
     for (unsigned i = 0; i < ofi->rail_count && piece->failed_on; i++)
         if (piece->failed_on & 1u << i)
-            blame(&ofi->rails[i], piece->read->peer->paths[i].address);
+            blame(&ofi->rails[i], piece->read->peer->paths[i].address, piece->failed_since_ns);
     piece->failed_on = 0;
 }
 
@@ -265,7 +272,7 @@ static enum outcome post(struct haul_ofi_piece *piece, struct haul_ofi_rail *rai
     if (err) {
         haul_ofi_host->log(HAUL_LOG_INFO, "ofi:%s: a read could not be started: %s",
                            rail->ofi->kind, haul_ofi_error(err));
-        piece->failed_on |= bit_of(rail);
+        haul_ofi_note_failed(piece, haul_ofi_host->now_ns());
         return FAILED;
     }
     note_posted(piece, path->address);
@@ -377,7 +384,7 @@ static void failed(struct haul_ofi_piece *piece)
 {
     struct haul_ofi_read *read = piece->read;
     if (piece->turn)
-        piece->failed_on |= bit_of(piece->rail);
+        haul_ofi_note_failed(piece, piece->posted_ns);
     haul_ofi_leave_turn(piece);
     if (read->fenced || read->err || ++piece->failures > FAILURES_MAX) {
         haul_ofi_piece_over(piece, read->fenced ? HAUL_CANCELLED : HAUL_PEER_LOST);

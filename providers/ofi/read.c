@@ -4,7 +4,8 @@
  * With one rail a read is one piece, with several it is pieces of 1 MiB. A piece is in one of these
  * places (piece.c):
  *
- *   waiting   no rail had room for it, or its next part is due
+ *   waiting   no rail had room for it, or its next part is due (refused: while those that wait are
+ *             tried, it could not start)
  *   posted    with libfabric, which may write to its memory
  *   finished  libfabric has let go of it; a worker may have found that out
  *
@@ -19,7 +20,7 @@ enum {
     READS_PER_PEER = 16,
     PIECES_PER_READ = 8,        /* where there are several rails */
     PIECE_BYTES = 1 << 20,      /* ... at least */
-    BYTES_IN_FLIGHT = 64 << 20, /* of all peers */
+    BYTES_IN_FLIGHT = 64 << 20, /* of all peers, but for one read of each */
 };
 #define NS_PER_US ((uint64_t)1000)
 #define NS_PER_MS ((uint64_t)1000000)
@@ -70,12 +71,12 @@ static void start_pieces(struct haul_ofi_read *read)
     } while (start < read->bytes);
 }
 
-/* One peer gets as much as it leaves to the others, so that those that are silent cannot take it
- * all; but one read is always let through. */
+/* A peer has one read at least, and gets more as long as that leaves as much to the others: so
+ * neither those that are silent nor those that are many keep it from being read. */
 static bool has_room(const struct haul_ofi_peer *peer, size_t bytes)
 {
-    uint64_t used = peer->ofi->bytes_in_flight;
-    return used == 0 || used + bytes + (peer->bytes + bytes) <= BYTES_IN_FLIGHT;
+    uint64_t of_all = peer->ofi->bytes_in_flight + bytes, of_peer = peer->bytes + bytes;
+    return peer->reads == 0 || of_all + of_peer <= BYTES_IN_FLIGHT;
 }
 
 int haul_ofi_read(void *handle, const uint8_t *way, size_t way_bytes, uint64_t offset, void *to,

@@ -39,7 +39,7 @@ static void settle_posted(struct haul_ofi_rail *rail)
 
 /* Returns whether the reader was closed. Then only pieces are still in `posted` that have not ended
  * by themselves, and that nobody else has. */
-static bool close_reader(struct haul_ofi_rail *rail)
+static bool cut_reads(struct haul_ofi_rail *rail)
 {
     if (haul_ofi_renew_reader(rail) == HAUL_BUSY)
         return false; /* their memory stays where it is */
@@ -107,7 +107,7 @@ bool haul_ofi_end_fenced(struct haul_ofi *ofi)
         struct haul_ofi_rail *rail = &ofi->rails[i];
         if (!any_fenced(rail))
             continue;
-        if (!close_reader(rail)) {
+        if (!cut_reads(rail)) {
             ofi->fence_ns = haul_ofi_host->now_ns() + FENCE_NS;
             continue;
         }
@@ -162,11 +162,14 @@ static bool is_forgotten(const struct haul_ofi_piece *piece, uint64_t now_ns)
 }
 
 /* (At the second look: when a peer that was stopped goes on one rail is the first.) */
+static bool stands_still(const struct haul_ofi_address *address, uint64_t now_ns)
+{
+    return address->suspected_ns > address->moved_ns && now_ns >= address->suspected_ns + LOOK_NS;
+}
+
 static bool is_stalled(const struct haul_ofi_piece *piece, uint64_t now_ns)
 {
-    const struct haul_ofi_address *address = haul_ofi_address_of(piece);
-    return is_forgotten(piece, now_ns) ||
-           (address->suspected_ns > address->moved_ns && now_ns >= address->suspected_ns + LOOK_NS);
+    return is_forgotten(piece, now_ns) || stands_still(haul_ofi_address_of(piece), now_ns);
 }
 
 static bool any_stalled(const struct haul_ofi_rail *rail, uint64_t now_ns)
@@ -182,12 +185,14 @@ static bool end_stalled_of(struct haul_ofi_rail *rail, uint64_t now_ns)
 {
     struct haul_ofi_piece *piece;
     suspect_silent(rail, now_ns);
-    if (!any_stalled(rail, now_ns) || !close_reader(rail))
+    if (!any_stalled(rail, now_ns) || !cut_reads(rail))
         return false;
     TAILQ_FOREACH(piece, &rail->posted, node)
     if (is_stalled(piece, now_ns)) {
-        piece->failed_on |= 1u << rail->index; /* if another one brings it */
-        haul_ofi_shun(haul_ofi_address_of(piece));
+        struct haul_ofi_address *address = haul_ofi_address_of(piece);
+        haul_ofi_note_failed(piece,
+                             stands_still(address, now_ns) ? address->moved_ns : piece->posted_ns);
+        haul_ofi_shun(address);
     }
     settle_posted(rail);
     return true;
@@ -204,9 +209,19 @@ static void begin_anew(struct haul_ofi_rail *rail, uint64_t now_ns)
     piece->posted_ns = now_ns;
 }
 
+/* Its reader could not be made, or not be closed. (What was stuck may have ended by itself, and
+ * then nothing else asks for a new one.) */
+static bool revive(struct haul_ofi_rail *rail)
+{
+    if (!cut_reads(rail))
+        return false;
+    settle_posted(rail);
+    return haul_ofi_rail_reads(rail);
+}
+
 static bool needs_looks(const struct haul_ofi *ofi)
 {
-    return ofi->rail_count > 1 || !ofi->rails[0].reader.endpoint;
+    return ofi->rail_count > 1 || !haul_ofi_rail_reads(&ofi->rails[0]);
 }
 
 bool haul_ofi_look_at_rails(struct haul_ofi *ofi)
@@ -221,10 +236,10 @@ bool haul_ofi_look_at_rails(struct haul_ofi *ofi)
         struct haul_ofi_rail *rail = &ofi->rails[i];
         if (paused)
             begin_anew(rail, now_ns);
-        if (rail->reader.endpoint)
+        if (haul_ofi_rail_reads(rail))
             did |= end_stalled_of(rail, now_ns);
         else
-            did |= haul_ofi_renew_reader(rail) == 0;
+            did |= revive(rail);
     }
     return did;
 }
@@ -233,7 +248,7 @@ static bool awaits_look(const struct haul_ofi *ofi)
 {
     for (unsigned i = 0; i < ofi->rail_count; i++) {
         const struct haul_ofi_rail *rail = &ofi->rails[i];
-        if (!rail->reader.endpoint || (ofi->rail_count > 1 && !TAILQ_EMPTY(&rail->posted)))
+        if (!haul_ofi_rail_reads(rail) || (ofi->rail_count > 1 && !TAILQ_EMPTY(&rail->posted)))
             return true;
     }
     return false;

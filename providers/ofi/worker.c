@@ -118,10 +118,10 @@ int haul_ofi_workers_make(struct haul_ofi *ofi, size_t rails)
         return haul_ofi_host->fail(HAUL_NO_MEMORY, "no memory for the threads of ofi");
     ofi->worker_count = (unsigned)threads - 1;
     int err = 0;
-    for (unsigned i = 0; i < ofi->worker_count; i++) {
-        ofi->workers[i].ofi = ofi;
-        err = err ? err : make(&ofi->workers[i]);
-    }
+    for (unsigned i = 0; i < ofi->worker_count; i++)
+        ofi->workers[i] = (struct haul_ofi_worker){.ofi = ofi, .epoll_fd = -1, .wake_fd = -1};
+    for (unsigned i = 0; i < ofi->worker_count && !err; i++)
+        err = make(&ofi->workers[i]);
     return err;
 }
 
@@ -155,15 +155,14 @@ static void stop(struct haul_ofi_worker *worker)
     haul_ofi_host->thread_join(worker->thread);
 }
 
-/* (A descriptor of 0 was never made.) */
 void haul_ofi_workers_stop(void *rma)
 {
     struct haul_ofi *ofi = rma;
     for (unsigned i = 0; i < ofi->worker_count; i++) {
         stop(&ofi->workers[i]);
-        if (ofi->workers[i].wake_fd > 0)
+        if (ofi->workers[i].wake_fd >= 0)
             close(ofi->workers[i].wake_fd);
-        if (ofi->workers[i].epoll_fd > 0)
+        if (ofi->workers[i].epoll_fd >= 0)
             close(ofi->workers[i].epoll_fd);
     }
     for (unsigned i = 0; i < ofi->rail_count; i++)

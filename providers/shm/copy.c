@@ -13,7 +13,6 @@
 #include <errno.h>
 #include <pthread.h>
 #include <sched.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -28,7 +27,7 @@ enum { SLICE_ALONE = 4 << 20, SLICE_SHARED = 512 << 10 };
 struct haul_shm_copier {
     struct haul_engine *engine;
     unsigned threads; /* that help */
-    pthread_t *ids;
+    struct haul_thread **helpers;
     pthread_mutex_t lock;
     pthread_cond_t work;
     TAILQ_HEAD(, haul_shm_job) jobs; /* of which nobody has taken the last slice */
@@ -191,9 +190,10 @@ static void spin(struct haul_shm_copier *copier)
     pthread_mutex_lock(&copier->lock);
 }
 
-static void *help(void *arg)
+static void help(void *arg)
 {
     struct haul_shm_copier *copier = arg;
+    pthread_setname_np(pthread_self(), "haul-copy");
     pthread_mutex_lock(&copier->lock);
     while (!copier->stop) {
         while (copy_slice(copier))
@@ -204,21 +204,14 @@ static void *help(void *arg)
             pthread_cond_wait(&copier->work, &copier->lock);
     }
     pthread_mutex_unlock(&copier->lock);
-    return NULL;
 }
 
-/* Signals are for the program's threads. */
 static int start_thread(struct haul_shm_copier *copier)
 {
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    int err = pthread_create(&copier->ids[copier->threads], NULL, help, copier);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    int err = haul_shm_host->thread_start(copier->engine, HAUL_NO_NIC, help, copier,
+                                          &copier->helpers[copier->threads]);
     if (err)
-        return haul_shm_host->fail(HAUL_SYSTEM, "cannot start a thread that copies: %s",
-                                   strerror(err));
-    pthread_setname_np(copier->ids[copier->threads], "haul-copy");
+        return err;
     pthread_mutex_lock(&copier->lock);
     copier->threads++;
     pthread_mutex_unlock(&copier->lock);
@@ -237,8 +230,8 @@ int haul_shm_copier_create(struct haul_engine *engine, unsigned threads,
 {
     struct haul_shm_copier *made = calloc(1, sizeof *made);
     if (made)
-        made->ids = calloc(threads, sizeof *made->ids);
-    if (!made || !made->ids) {
+        made->helpers = calloc(threads, sizeof *made->helpers);
+    if (!made || !made->helpers) {
         free(made);
         return haul_shm_host->fail(HAUL_NO_MEMORY, "no memory for %u threads", threads);
     }
@@ -266,7 +259,7 @@ void haul_shm_copier_end_threads(struct haul_shm_copier *copier)
     pthread_cond_broadcast(&copier->work);
     pthread_mutex_unlock(&copier->lock);
     for (unsigned i = 0; i < copier->threads; i++)
-        pthread_join(copier->ids[i], NULL);
+        haul_shm_host->thread_join(copier->helpers[i]);
     copier->threads = 0;
 }
 
@@ -275,6 +268,6 @@ void haul_shm_copier_destroy(struct haul_shm_copier *copier)
     haul_shm_copier_end_threads(copier);
     pthread_cond_destroy(&copier->work);
     pthread_mutex_destroy(&copier->lock);
-    free(copier->ids);
+    free(copier->helpers);
     free(copier);
 }

@@ -160,6 +160,12 @@ static int listen_failed(const struct haul_tcp_address *address, int error)
         return haul_tcp_host->fail(
             HAUL_ADDRESS, "%s is not an address of this host; choose one of its own, or * for all",
             text);
+    if (error == EINVAL && address->socket.any.sa_family == AF_INET6)
+        return haul_tcp_host->fail(HAUL_ADDRESS,
+                                   "cannot listen on %s: a link-local address needs its interface, "
+                                   "like [fe80::1%%eth0]:5555, and [::ffff:192.0.2.1] is written "
+                                   "192.0.2.1",
+                                   text);
     return haul_tcp_host->fail(HAUL_ADDRESS, "cannot listen on %s: %s", text, strerror(error));
 }
 

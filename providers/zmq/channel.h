@@ -23,6 +23,10 @@ struct haul_zmq_channel;
 enum {
     HAUL_ZMQ_FLUSH_MS = 1000, /* how long a last frame may take after disconnect() */
     HAUL_ZMQ_LOANS_MAX = 4,   /* frames of one connection whose payload libzmq may hold */
+    /* Frames that libzmq holds for one peer; one that has more to read is cut. Those that credits
+     * allow are far fewer (docs/CONFIG.md: HAUL_CREDITS), but what asks for an answer costs none.
+     */
+    HAUL_ZMQ_UNREAD_MAX = 32768,
     HAUL_ZMQ_ENDPOINTS_MAX = 8,
     HAUL_ZMQ_ENDPOINT_BYTES = 160,
     HAUL_ZMQ_NAME_BYTES = 1100, /* a numeric host has at most NI_MAXHOST */

@@ -112,9 +112,12 @@ static bool put(struct haul_zmq_conn *conn, zmq_msg_t *part, bool more)
     do
         rc = zmq_msg_send(part, conn->socket->socket, ZMQ_DONTWAIT | (more ? ZMQ_SNDMORE : 0));
     while (rc < 0 && errno == EINTR);
-    if (rc < 0)
-        zmq_msg_close(part);
-    return rc >= 0;
+    if (rc >= 0)
+        return true;
+    int error = errno;
+    zmq_msg_close(part);
+    errno = error;
+    return false;
 }
 
 /* Both make an empty part where memory is short: the message must go on to its end. */
@@ -152,7 +155,8 @@ static const char *send_frame(struct haul_zmq_conn *conn, const void *header, si
     if (conn->id) {
         whole = copy_part(&part, conn->id, conn->id_bytes);
         if (!put(conn, &part, true))
-            return "the connection has ended";
+            return errno == EAGAIN ? "it does not read what is sent to it"
+                                   : "the connection has ended";
     }
     if (conn->delimited) {
         zmq_msg_init(&part);
@@ -160,7 +164,7 @@ static const char *send_frame(struct haul_zmq_conn *conn, const void *header, si
     }
     whole = copy_part(&part, header, header_bytes) && whole;
     if (!put(conn, &part, count > 0) && !conn->id)
-        return "the connection has ended";
+        return "the connection has ended, or the other side does not read";
     for (size_t i = 0; i < count; i++) {
         whole = segment_part(&part, &payload[i], loan) && whole;
         put(conn, &part, i + 1 < count);

@@ -109,7 +109,7 @@ static void on_event(struct haul_zmq_monitor *monitor, unsigned event, uint32_t 
 static int set_options(struct dealer *dealer)
 {
     struct haul_zmq_source *socket = &dealer->socket;
-    int err = haul_zmq_source_set(socket, ZMQ_SNDHWM, 0); /* haul's credits are the limit */
+    int err = haul_zmq_source_set(socket, ZMQ_SNDHWM, HAUL_ZMQ_UNREAD_MAX);
     if (!err)
         err = haul_zmq_source_set(socket, ZMQ_RCVHWM, 0);
     if (!err)

@@ -116,7 +116,7 @@ static int set_options(struct haul_zmq_source *socket)
 {
     int err = haul_zmq_source_set(socket, ZMQ_ROUTER_MANDATORY, 1);
     if (!err)
-        err = haul_zmq_source_set(socket, ZMQ_SNDHWM, 0); /* haul's credits are the limit */
+        err = haul_zmq_source_set(socket, ZMQ_SNDHWM, HAUL_ZMQ_UNREAD_MAX);
     if (!err)
         err = haul_zmq_source_set(socket, ZMQ_RCVHWM, QUEUE_MAX);
     if (!err)

@@ -25,7 +25,7 @@ def wait_until(condition):
     deadline = time.monotonic() + WAIT
     while not condition():
         assert time.monotonic() < deadline
-        time.sleep(0.005)
+        time.sleep(0.005)  # between two looks
 
 
 def run_python(code, *args, timeout=WAIT, **environment):

@@ -79,7 +79,7 @@ ENDINGS = {
     "a loop left in the middle": """
         loop = asyncio.new_event_loop()
         tasks = [loop.create_task(work) for work in (server.arecv(), peer.acall(), peer.arecv())]
-        loop.run_until_complete(asyncio.sleep(0, loop))
+        loop.run_until_complete(asyncio.sleep(0))  # one turn: the tasks have begun to wait
         for task in tasks:
             task._log_destroy_pending = False
         """,

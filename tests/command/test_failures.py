@@ -7,6 +7,7 @@ import signal
 import socket
 import stat
 import subprocess
+import time
 import unittest
 
 import numpy
@@ -152,6 +153,31 @@ class Killed(CommandTest):
                 self.assert_finishes(self.receiver, code)
                 self.assert_finishes(self.sender, FAILED)
                 self.assertEqual(self.files(), [])
+
+    def begin_endless(self, receiver_option, sender_option):
+        """Small dicts, one after the other: no wait of either side is long."""
+        address = "unix:" + self.path("socket")
+        options = ("--provider", "tcp", "--quiet")
+        self.receiver = self.start("recv", address, "--out", self.out, "--count", 0, "--flat",
+                                   *options, receiver_option, stderr=subprocess.DEVNULL)
+        self.sender = self.start("send", address, "--count", 1 << 40, *options, sender_option,
+                                 self.save("a.npy", numpy.arange(10)))
+        while self.receiver.process.poll() is None and "a.npy" not in self.files():
+            time.sleep(0.01)
+
+    def test_sender_interrupted_between_messages(self):
+        self.begin_endless("--overwrite", "--quiet")
+        self.sender.process.terminate()
+        self.assert_finishes(self.sender, 143, "stopped")
+        self.receiver.process.terminate()
+        self.assertEqual(self.receiver.finish(), 143)
+
+    def test_receiver_interrupted_between_messages(self):
+        """All but the first dict are refused: the file exists."""
+        self.begin_endless("--quiet", "--no-reply")
+        self.receiver.process.terminate()
+        self.assertEqual(self.receiver.finish(), 143)
+        self.sender.kill()
 
     def test_receiver_killed(self):
         self.begin()

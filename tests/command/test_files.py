@@ -130,6 +130,16 @@ class Messages(CommandTest):
         self.assertEqual(self.files(), ["000007", "000008", "000008/a.npy", "000009",
                                         "000009/a.npy"])
 
+    def test_names_that_are_no_numbers(self):
+        """strtoull() takes them for numbers, "-5" for one near 2^64."""
+        for name in ("-5", "+7", " 8", "9x"):
+            os.makedirs(os.path.join(self.out, name))
+        receiver = self.receive("--count", 2)
+        path = self.save("a.npy", numpy.arange(10))
+        self.assert_code(self.send(receiver.address, "--count", 2, path), OK)
+        self.assert_finishes(receiver, OK)
+        self.assert_same("000002/a.npy", numpy.arange(10))
+
     def test_several_senders(self):
         senders = 8
         arrays = [numpy.full((64, 1000 + i), i, "i4") for i in range(senders)]

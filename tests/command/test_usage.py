@@ -156,6 +156,31 @@ class Output(CommandTest):
         self.assertEqual(message["arrays"], [])
         self.assert_finishes(receiver, 1)
 
+    def test_closed_descriptors(self):
+        """What is printed goes nowhere, and not into the socket that would have got the number."""
+        address, path = "unix:" + self.path("socket"), self.save("a.npy", numpy.ones(1))
+        closed = ("sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh")
+        receiver = self.start("recv", address, "--out", self.out, "--count", 0, prefix=closed)
+        sender = self.send(address, path, prefix=closed)
+        self.assertEqual(sender.code, FILE)  # its result could not be written
+        for number in range(3):
+            self.assertEqual(os.readlink("/proc/%d/fd/%d" % (receiver.process.pid, number)),
+                             "/dev/null")
+        receiver.process.terminate()
+        receiver.finish()
+        self.assert_same("000001/a.npy", numpy.ones(1))
+
+    def test_paths_that_are_no_text(self):
+        """JSON is UTF-8, paths are bytes."""
+        out, address = os.path.join(self.folder, "o\udcff"), "unix:" + self.path("s\udcfe")
+        path = self.save("a.npy", numpy.ones(1))
+        receiver = self.start("recv", address, "--out", out, "--json", "--quiet")
+        self.assertEqual(receiver.line()["listening"], "unix:" + self.path("s?"))
+        sender = self.send(address, "--json", path)
+        self.assertEqual(json.loads(sender.out)["address"], "unix:" + self.path("s?"))
+        self.assertEqual(receiver.line()["arrays"][0]["file"], self.path("o?/a.npy"))
+        self.assert_finishes(receiver, OK)
+
     def test_no_reply(self):
         receiver = self.receive()
         path = self.save("a.npy", numpy.ones(1))

@@ -162,6 +162,47 @@ static void test_small_pool(void **state)
     pair_close(pair);
 }
 
+/* The small arrays of messages that wait are of so many sizes that each is in a slab of its own:
+ * they leave no room for a large one, but are in nobody's way. */
+static void test_small_blocks_in_a_small_pool(void **state)
+{
+    enum { PEERS = 16, EACH = 3, LARGE = 3000000, SMALLEST = 4000 };
+    static uint8_t large[LARGE], small[SMALLEST << PEERS / 4];
+    struct pair *pair = pair_open("pool_max", "8M", "prepaid_max", "256K", NULL);
+    struct haul_peer *peers[PEERS];
+    struct haul_op *ops[PEERS][EACH];
+    const uint64_t bytes = LARGE;
+    (void)state;
+    for (unsigned i = 0; i < PEERS; i++) {
+        /* A quarter more each time, as the pool's sizes grow. */
+        const uint64_t few = ((uint64_t)SMALLEST << i / 4) * (4 + i % 4) / 4;
+        struct haul_dict *dict;
+        peers[i] = connect_to(pair->client_context, pair->server);
+        OK(haul_dict_create(pair->client_context, &dict));
+        OK(haul_dict_put(dict, "small", HAUL_U8, 1, &few, small));
+        OK(haul_dict_put(dict, "large", HAUL_U8, 1, &bytes, large));
+        for (unsigned k = 0; k < EACH; k++)
+            OK(haul_send_async(peers[i], dict, &ops[i][k]));
+        haul_dict_destroy(dict);
+    }
+    for (unsigned n = 0; n < PEERS * EACH; n++) {
+        struct haul_message *message;
+        struct haul_stats stats;
+        OK(haul_recv(pair->server, &message, WAIT_NS));
+        haul_context_stats(pair->server_context, &stats);
+        assert_in_range(stats.pool_used_bytes, 0, (8 << 20) + (64 << 20));
+        haul_message_release(message);
+    }
+    for (unsigned i = 0; i < PEERS; i++) {
+        for (unsigned k = 0; k < EACH; k++) {
+            OK(haul_op_wait(ops[i][k], WAIT_NS));
+            haul_op_release(ops[i][k]);
+        }
+        haul_peer_release(peers[i]);
+    }
+    pair_close(pair);
+}
+
 static char *logged;
 static pthread_mutex_t logged_lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t logged_changed = PTHREAD_COND_INITIALIZER;
@@ -623,6 +664,7 @@ int main(void)
         cmocka_unit_test(test_cancelled_sends_give_their_credit_back),
         cmocka_unit_test(test_rows_hold_no_credits),
         cmocka_unit_test(test_small_pool),
+        cmocka_unit_test(test_small_blocks_in_a_small_pool),
         cmocka_unit_test(test_exhausted_pool_is_explained),
         cmocka_unit_test(test_receives_that_are_too_short_are_explained),
         cmocka_unit_test(test_too_large),

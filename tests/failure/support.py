@@ -131,7 +131,7 @@ class FailureTest(unittest.TestCase):
         end = time.monotonic() + LIMIT_S
         while not holds():
             self.assertLess(time.monotonic(), end, what)
-            time.sleep(0.01)
+            time.sleep(0.01)  # between two looks
 
     def assert_no_files(self):
         """haul has no names in /dev/shm."""

@@ -809,8 +809,8 @@ static void test_memory_used_anew_during_reads(void **state)
         OK(haul_dict_alloc(dict, "data", HAUL_U8, 1, &bytes, &data));
         fill(data, bytes, number);
         OK(haul_send_async(world.peer, dict, &op));
-        const struct timespec moment = {.tv_nsec = ms * 1000000}; /* the test's input */
-        nanosleep(&moment, NULL);
+        const struct timespec moment = {.tv_nsec = ms * 1000000};
+        nanosleep(&moment, NULL); /* the test's input: asserted is what holds at any moment */
         haul_peer_disconnect(world.peer);
         int err = haul_op_wait(op, WAIT_NS);
         memset(data, 0xee, bytes); /* ours again */

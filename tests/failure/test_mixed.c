@@ -346,7 +346,7 @@ static void assert_path(const struct client *client)
     assert_string_equal(why, "");
 }
 
-/* Nothing announces it. */
+/* Nothing announces that it is free again. */
 static void wait_for_memory(struct haul_context *of)
 {
     const struct timespec pause = {.tv_nsec = 10000000};
@@ -356,7 +356,7 @@ static void wait_for_memory(struct haul_context *of)
         if (stats.pool_used_bytes == 0)
             return;
         assert_in_range(waited_ns, 0, 10 * WAIT_NS);
-        nanosleep(&pause, NULL);
+        nanosleep(&pause, NULL); /* between two looks */
     }
 }
 

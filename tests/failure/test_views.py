@@ -177,7 +177,7 @@ class Views(FailureTest):
         before = sockets(server)
         for moment_ms in MOMENTS_MS:
             giver = self.start("giver", server.address, 2, BYTES)
-            time.sleep(moment_ms / 1000)
+            time.sleep(moment_ms / 1000)  # the test's input: asserted is what holds at any
             giver.kill()
         self.assert_serves(server, 3)
         self.wait_until(lambda: sockets(server) <= before, "sockets of killed clients stay open")
@@ -191,7 +191,7 @@ class Views(FailureTest):
         for moment_ms in MOMENTS_MS:
             server.kill()
             server = self.start_server(server.address)
-            time.sleep(moment_ms / 1000)
+            time.sleep(moment_ms / 1000)  # the test's input, as above
         self.assertEqual(giver.ask("give 20"), "given 20")
         server.line_with("message 1 39")
         self.wait_until(lambda: sockets(giver) <= before, "sockets of killed servers stay open")

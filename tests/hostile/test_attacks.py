@@ -121,6 +121,25 @@ class FullPool(Served):
         """What they are to send takes all memory, and they never send it."""
         self.serve_bystander_beside(connections=2, messages=1, dribble=False, nbytes=60000000)
 
+    def test_data_for_a_turn_that_was_taken(self):
+        """What it was asked for has no memory any more, also if it bears the number that the next FETCH
+        would have. The others never send either: its next turn is far away."""
+        with SlowSenders(self.address, 20, 1, dribble=False, nbytes=60000000) as attack:
+            while not attack.asked:
+                attack.go_on()
+            late = next(connection for connection in attack.heard if attack.fetches(connection))
+            seq, offset, transfer, _, nbytes = struct.unpack("<QQIIQ", attack.fetches(late)[0][:32])
+            taken = "%s:%d: hardly anything has come" % late.getsockname()
+            self.server.wait(lambda: taken in self.server.error_text, taken)
+            answer = struct.pack("<QQII", seq, offset, transfer + 1, 0)
+            late.sendall(attacks.frame(attacks.DATA, answer, nbytes) + bytes(100))
+            while chunk := late.recv(65536):
+                attack.heard[late] += chunk
+            self.assertEqual(goodbye(attack.heard[late])[0], attacks.PROTOCOL)
+        self.assert_bystander_is_served()
+        self.assert_ends(self.bystander)
+        self.assertEqual(self.server.end(), 0)
+
 
 class Attacks(Served):
     def test_stalled_senders(self):

@@ -2,6 +2,8 @@
  * See shm_host.h. */
 #include "shm_host.h"
 
+#include "thread.h"
+
 #include <poll.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -23,6 +25,14 @@ static const char *host_setting(struct haul_engine *engine, const char *name)
     const struct setting settings[] = {
         {"shm", engine->shm}, {"copy_threads", engine->threads}, {0}};
     return host_find_setting(settings, name);
+}
+
+static int host_thread_start(struct haul_engine *engine, size_t nic, void (*run)(void *arg),
+                             void *arg, struct haul_thread **thread)
+{
+    (void)engine;
+    assert_true(nic == HAUL_NO_NIC);
+    return haul_thread_start(run, arg, thread);
 }
 
 static int host_watch(struct haul_engine *engine, int fd, uint32_t events,
@@ -63,6 +73,8 @@ static const struct haul_host host = {
     .now_ns = host_still_ns,
     .wake = host_wake,
     .setting = host_setting,
+    .thread_start = host_thread_start,
+    .thread_join = haul_thread_join,
     .watch = host_watch,
     .watch_change = host_watch_change,
     .unwatch = host_unwatch,

@@ -1,44 +1,30 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Network devices of machines that are folders: what /sys would hold there. */
 #include "topology.h"
+#include "tree.h"
 #include "util.h"
 
-#include <ftw.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
 struct machine {
-    char root[64];
+    char root[TREE_ROOT_BYTES];
     struct haul_topology topology;
 };
 
 /* ---- The folder ------------------------------------------------------------------------------ */
 
-static void make_folders(char *path)
-{
-    for (char *at = path + 1; (at = strchr(at, '/')); at++) {
-        *at = '\0';
-        (void)mkdir(path, 0755);
-        *at = '/';
-    }
-}
-
 /* root/sys/<file>, with a line. */
 static void put(const struct machine *machine, const char *file, const char *line)
 {
     char path[512];
-    snprintf(path, sizeof path, "%s/sys/%s", machine->root, file);
-    make_folders(path);
-    FILE *opened = fopen(path, "we");
-    assert_non_null(opened);
-    fprintf(opened, "%s\n", line);
-    assert_int_equal(fclose(opened), 0);
+    snprintf(path, sizeof path, "sys/%s", file);
+    tree_put(machine->root, path, line);
 }
 
 /* root/sys/<from> leads to root/sys/<to>, which is made. */
@@ -47,34 +33,25 @@ static void lead(const struct machine *machine, const char *from, const char *to
     char path[512], target[512];
     snprintf(path, sizeof path, "%s/sys/%s", machine->root, from);
     snprintf(target, sizeof target, "%s/sys/%s/", machine->root, to);
-    make_folders(path);
-    make_folders(target);
+    tree_make_folders(path);
+    tree_make_folders(target);
     assert_int_equal(symlink(target, path), 0);
 }
 
 static int set_up(void **state)
 {
     struct machine *machine = calloc(1, sizeof *machine);
-    strcpy(machine->root, "/tmp/haul-devices-XXXXXX");
     *state = machine;
-    return mkdtemp(machine->root) ? 0 : -1;
-}
-
-static int delete_entry(const char *path, const struct stat *info, int kind, struct FTW *at)
-{
-    (void)info;
-    (void)kind;
-    (void)at;
-    return remove(path);
+    return tree_make(machine->root);
 }
 
 static int tear_down(void **state)
 {
     struct machine *machine = *state;
-    nftw(machine->root, delete_entry, 16, FTW_DEPTH | FTW_PHYS);
+    int err = tree_remove(machine->root);
     free(machine->topology.devices);
     free(machine);
-    return 0;
+    return err;
 }
 
 /* ---- What is found --------------------------------------------------------------------------- */

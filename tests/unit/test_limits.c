@@ -2,61 +2,36 @@
  * Memory and CPU limits, read from made-up cgroup trees. */
 #include "config.h"
 
-#include <errno.h>
-#include <ftw.h>
-#include <limits.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
 #include "one_cpu.h"
+#include "tree.h"
 
 #define MIB (UINT64_C(1) << 20)
 
-static char root[64];
+static char root[TREE_ROOT_BYTES];
 
 static int make_root(void **state)
 {
     (void)state;
-    strcpy(root, "/tmp/haul-limits-XXXXXX");
-    return mkdtemp(root) ? 0 : -1;
-}
-
-static int remove_entry(const char *path, const struct stat *info, int type, struct FTW *place)
-{
-    (void)info, (void)type, (void)place;
-    return remove(path);
+    return tree_make(root);
 }
 
 static int remove_root(void **state)
 {
     (void)state;
-    return nftw(root, remove_entry, 8, FTW_DEPTH | FTW_PHYS);
+    return tree_remove(root);
 }
 
-/* Writes a file under the root, with the folders it needs. */
-static void put(const char *path, const char *text)
+static void put(const char *path, const char *line)
 {
-    char full[PATH_MAX];
-    int length = snprintf(full, sizeof full, "%s%s", root, path);
-    for (char *slash = full + strlen(root) + 1; (slash = strchr(slash, '/')); slash++) {
-        *slash = '\0';
-        assert_true(mkdir(full, 0755) == 0 || errno == EEXIST);
-        *slash = '/';
-    }
-    assert_true(length > 0);
-    FILE *file = fopen(full, "we");
-    assert_non_null(file);
-    fputs(text, file);
-    assert_int_equal(fclose(file), 0);
+    tree_put(root, path, line);
 }
 
 static void nothing_limits_without_cgroups(void **state)
@@ -64,7 +39,7 @@ static void nothing_limits_without_cgroups(void **state)
     (void)state;
     assert_int_equal(haul_cgroup_memory_bytes(root), UINT64_MAX);
     assert_int_equal(haul_cgroup_cpus(root), UINT64_MAX);
-    put("/proc/self/cgroup", "0::/\n");
+    put("proc/self/cgroup", "0::/");
     assert_int_equal(haul_cgroup_memory_bytes(root), UINT64_MAX);
     assert_int_equal(haul_cgroup_cpus(root), UINT64_MAX);
 }
@@ -72,13 +47,13 @@ static void nothing_limits_without_cgroups(void **state)
 static void v2_takes_the_smallest_up_to_the_root(void **state)
 {
     (void)state;
-    put("/proc/self/cgroup", "0::/user.slice/job/step\n");
-    put("/sys/fs/cgroup/user.slice/job/step/memory.max", "max\n");
-    put("/sys/fs/cgroup/user.slice/job/memory.max", "67108864\n");
-    put("/sys/fs/cgroup/user.slice/memory.max", "134217728\n");
-    put("/sys/fs/cgroup/user.slice/job/step/cpu.max", "max 100000\n");
-    put("/sys/fs/cgroup/user.slice/job/cpu.max", "400000 100000\n");
-    put("/sys/fs/cgroup/user.slice/cpu.max", "250000 100000\n");
+    put("proc/self/cgroup", "0::/user.slice/job/step");
+    put("sys/fs/cgroup/user.slice/job/step/memory.max", "max");
+    put("sys/fs/cgroup/user.slice/job/memory.max", "67108864");
+    put("sys/fs/cgroup/user.slice/memory.max", "134217728");
+    put("sys/fs/cgroup/user.slice/job/step/cpu.max", "max 100000");
+    put("sys/fs/cgroup/user.slice/job/cpu.max", "400000 100000");
+    put("sys/fs/cgroup/user.slice/cpu.max", "250000 100000");
     assert_int_equal(haul_cgroup_memory_bytes(root), 64 * MIB);
     assert_int_equal(haul_cgroup_cpus(root), 3);
 }
@@ -86,9 +61,9 @@ static void v2_takes_the_smallest_up_to_the_root(void **state)
 static void v2_in_a_container_has_limits_at_its_root(void **state)
 {
     (void)state;
-    put("/proc/self/cgroup", "0::/kubepods/pod1/container1\n");
-    put("/sys/fs/cgroup/memory.max", "33554432\n");
-    put("/sys/fs/cgroup/cpu.max", "20000 100000\n");
+    put("proc/self/cgroup", "0::/kubepods/pod1/container1");
+    put("sys/fs/cgroup/memory.max", "33554432");
+    put("sys/fs/cgroup/cpu.max", "20000 100000");
     assert_int_equal(haul_cgroup_memory_bytes(root), 32 * MIB);
     assert_int_equal(haul_cgroup_cpus(root), 1);
 }
@@ -96,25 +71,25 @@ static void v2_in_a_container_has_limits_at_its_root(void **state)
 static void v2_may_be_beside_v1(void **state)
 {
     (void)state;
-    put("/proc/self/cgroup", "1:name=systemd:/x\n0::/x\n");
-    put("/sys/fs/cgroup/unified/x/memory.max", "1048576\n");
+    put("proc/self/cgroup", "1:name=systemd:/x\n0::/x");
+    put("sys/fs/cgroup/unified/x/memory.max", "1048576");
     assert_int_equal(haul_cgroup_memory_bytes(root), MIB);
 }
 
 static void v1_takes_the_smallest_up_to_the_root(void **state)
 {
     (void)state;
-    put("/proc/self/cgroup", "9:name=systemd:/\n"
-                             "4:memory:/slurm/uid_1/job_2\n"
-                             "3:cpuset:/elsewhere\n"
-                             "2:cpu,cpuacct:/slurm/uid_1\n");
-    put("/sys/fs/cgroup/memory/memory.limit_in_bytes", "9223372036854771712\n");
-    put("/sys/fs/cgroup/memory/slurm/uid_1/memory.limit_in_bytes", "8388608\n");
-    put("/sys/fs/cgroup/memory/slurm/uid_1/job_2/memory.limit_in_bytes", "16777216\n");
-    put("/sys/fs/cgroup/cpu/slurm/uid_1/cpu.cfs_quota_us", "-1\n");
-    put("/sys/fs/cgroup/cpu/slurm/uid_1/cpu.cfs_period_us", "100000\n");
-    put("/sys/fs/cgroup/cpu/slurm/cpu.cfs_quota_us", "150000\n");
-    put("/sys/fs/cgroup/cpu/slurm/cpu.cfs_period_us", "100000\n");
+    put("proc/self/cgroup", "9:name=systemd:/\n"
+                            "4:memory:/slurm/uid_1/job_2\n"
+                            "3:cpuset:/elsewhere\n"
+                            "2:cpu,cpuacct:/slurm/uid_1");
+    put("sys/fs/cgroup/memory/memory.limit_in_bytes", "9223372036854771712");
+    put("sys/fs/cgroup/memory/slurm/uid_1/memory.limit_in_bytes", "8388608");
+    put("sys/fs/cgroup/memory/slurm/uid_1/job_2/memory.limit_in_bytes", "16777216");
+    put("sys/fs/cgroup/cpu/slurm/uid_1/cpu.cfs_quota_us", "-1");
+    put("sys/fs/cgroup/cpu/slurm/uid_1/cpu.cfs_period_us", "100000");
+    put("sys/fs/cgroup/cpu/slurm/cpu.cfs_quota_us", "150000");
+    put("sys/fs/cgroup/cpu/slurm/cpu.cfs_period_us", "100000");
     assert_int_equal(haul_cgroup_memory_bytes(root), 8 * MIB);
     assert_int_equal(haul_cgroup_cpus(root), 2);
 }
@@ -122,20 +97,20 @@ static void v1_takes_the_smallest_up_to_the_root(void **state)
 static void v1_controllers_are_whole_words(void **state)
 {
     (void)state;
-    put("/proc/self/cgroup", "3:cpuset,cpuacct:/x\n");
-    put("/sys/fs/cgroup/cpu/x/cpu.cfs_quota_us", "100000\n");
-    put("/sys/fs/cgroup/cpu/x/cpu.cfs_period_us", "100000\n");
+    put("proc/self/cgroup", "3:cpuset,cpuacct:/x");
+    put("sys/fs/cgroup/cpu/x/cpu.cfs_quota_us", "100000");
+    put("sys/fs/cgroup/cpu/x/cpu.cfs_period_us", "100000");
     assert_int_equal(haul_cgroup_cpus(root), UINT64_MAX);
-    put("/proc/self/cgroup", "3:cpuacct,cpu:/x\n");
+    put("proc/self/cgroup", "3:cpuacct,cpu:/x");
     assert_int_equal(haul_cgroup_cpus(root), 1);
 }
 
 static void nonsense_does_not_limit(void **state)
 {
     (void)state;
-    put("/proc/self/cgroup", "nonsense\n:\n::\n0:\n4:memory\n0::/a\n");
-    put("/sys/fs/cgroup/a/memory.max", "lots\n");
-    put("/sys/fs/cgroup/a/cpu.max", "100000 0\n");
+    put("proc/self/cgroup", "nonsense\n:\n::\n0:\n4:memory\n0::/a");
+    put("sys/fs/cgroup/a/memory.max", "lots");
+    put("sys/fs/cgroup/a/cpu.max", "100000 0");
     assert_int_equal(haul_cgroup_memory_bytes(root), UINT64_MAX);
     assert_int_equal(haul_cgroup_cpus(root), UINT64_MAX);
 }

@@ -25,6 +25,8 @@ struct row {
     const char *own;                /* CPUs that the process is bound to; NULL: it is not */
     const char *nics;               /* candidates; NULL: those of haul_nics_list() */
     const char *without;            /* names of devices that have no hardware; new ones are added */
+    bool repeats;                   /* each of them can be several rails */
+    size_t most;                    /* NICs that the provider can use; 0: HAUL_RAILS_MAX */
     const char *bind, *nic, *rails; /* the wish; NULL: nothing is wished */
     const char *used, *nodes, *cpus; /* what is chosen; NULL: nothing */
     const char *rail_cpus;           /* of each rail's own thread, "0-3;4-7"; NULL: not looked at */
@@ -88,6 +90,9 @@ static const struct row rows[] = {
     {.model = "no_io"},
     {.model = "no_io", .nics = "eth0", .used = "eth0", .why = "nothing tells where"},
     {.model = "no_io", .nics = "b,a", .rails = "2", .used = "b,a", .why = "nothing tells where"},
+    /* More rails than NICs: over sockets they are connections. */
+    {.model = "no_io", .nics = "b,a", .rails = "3", .used = "b,a", .unmet = "3 rails are wished"},
+    {.model = "no_io", .nics = "b,a", .repeats = true, .rails = "3", .used = "b,a"},
     {.model = "no_io",
      .nics = "eth0",
      .bind = "cores:0-3",
@@ -151,6 +156,39 @@ static const struct row rows[] = {
      .cpus = "16-31",
      .unmet = "mlx5_7"},
     {.model = "hca_on_node_1", .nic = "mlx5_7", .unmet = "mlx5_7"},
+    /* The provider has settled on one of those that are named (HAUL_ADVERTISE): what is said is
+     * that, unless one is all that is wished, and not that the others could not be used. */
+    {.model = "hca_on_node_1",
+     .nics = "mlx5_0",
+     .most = 1,
+     .nic = "eno1,mlx5_0",
+     .used = "mlx5_0",
+     .nodes = "1",
+     .cpus = "16-31",
+     .unmet = "2 NICs are named, and with these settings 1 can be used at once"},
+    {.model = "hca_on_node_1",
+     .nics = "mlx5_0",
+     .most = 1,
+     .nic = "eno1,mlx5_0",
+     .rails = "1",
+     .used = "mlx5_0",
+     .nodes = "1",
+     .cpus = "16-31"},
+    {.model = "hca_on_node_1",
+     .nics = "mlx5_0",
+     .most = 1,
+     .nic = "mlx5_0",
+     .used = "mlx5_0",
+     .nodes = "1",
+     .cpus = "16-31"},
+    {.model = "hca_on_node_1",
+     .nics = "mlx5_0",
+     .nic = "mlx5_7,mlx5_0",
+     .rails = "1",
+     .used = "mlx5_0",
+     .nodes = "1",
+     .cpus = "16-31",
+     .unmet = "mlx5_7"},
     {.model = "hca_on_node_1",
      .bind = "pci:b1:00.0",
      .used = "mlx5_0",
@@ -768,8 +806,10 @@ static size_t list_nics(const struct row *row, const struct haul_topology *topol
     const char *list = row->nics;
     if (!list)
         return haul_nics_list(topology, wish, nics, NICS_MAX);
-    for (; next_name(&list, nics[count].name); count++)
+    while (next_name(&list, nics[count].name)) {
         nics[count].pci[0] = '\0';
+        nics[count++].repeats = row->repeats;
+    }
     return count;
 }
 
@@ -783,7 +823,8 @@ static void choose(const struct row *row, struct haul_topology *topology,
                         text_or(row->rails, "auto"), &wish))
         fail_msg("%s", haul_error_detail());
     size_t count = list_nics(row, topology, &wish, nics);
-    haul_locality_choose(topology, &wish, nics, count, HAUL_RAILS_MAX, chosen);
+    haul_locality_choose(topology, &wish, nics, count, row->most ? row->most : HAUL_RAILS_MAX,
+                         chosen);
     used[0] = '\0';
     for (size_t i = 0; i < chosen->rail_count; i++) {
         assert_true(chosen->rails[i].nic < count);

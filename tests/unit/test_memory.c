@@ -5,6 +5,7 @@
 #include "memory.h"
 
 #include "log.h"
+#include "pages.h"
 #include "pool.h"
 #include "slab.h"
 #include "util.h"
@@ -14,8 +15,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -24,11 +23,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -59,17 +56,6 @@ static void assert_refused(size_t units, const char *const sentences[], size_t c
             fail_msg("\"%s\" is not in \"%s\"", sentences[i], haul_error_detail());
     assert_null(mapping.base);
     assert_int_equal(mapping.file, -1);
-}
-
-static bool is_present(const struct haul_mapping *mapping)
-{
-    size_t pages = mapping->bytes / (size_t)sysconf(_SC_PAGESIZE);
-    unsigned char *resident = malloc(pages);
-    bool all = resident && mincore(mapping->base, mapping->bytes, resident) == 0;
-    for (size_t i = 0; all && i < pages; i++)
-        all = resident[i] & 1;
-    free(resident);
-    return all;
 }
 
 /* The line that /proc/self/smaps has of the mapping that an address is in, without its name. */
@@ -116,7 +102,7 @@ static void mappings_are_aligned_and_present(void **state)
         for (size_t j = 0; j < HAUL_COUNT_OF(wishes); j++)
             for (int as_file = 0; as_file < 2; as_file++) {
                 struct haul_mapping mapping = map(units[i], as_file, wishes[j]);
-                assert_true(is_present(&mapping));
+                assert_true(is_present(mapping.base, mapping.bytes));
                 memset(mapping.base, 1, mapping.bytes);
                 haul_memory_unmap(&mapping);
             }
@@ -126,10 +112,10 @@ static void very_large_files_only_are_whole(void **state)
 {
     (void)state;
     struct haul_mapping mapping = map(33, false, &never);
-    assert_false(is_present(&mapping));
+    assert_false(is_present(mapping.base, mapping.bytes));
     haul_memory_unmap(&mapping);
     mapping = map(33, true, &never);
-    assert_true(is_present(&mapping));
+    assert_true(is_present(mapping.base, mapping.bytes));
     haul_memory_unmap(&mapping);
 }
 
@@ -191,7 +177,7 @@ static void without_descriptors_it_is_private_memory(void **state)
     assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
     assert_int_equal(err, 0);
     assert_int_equal(mapping.file, -1);
-    assert_true(is_present(&mapping));
+    assert_true(is_present(mapping.base, mapping.bytes));
     haul_memory_unmap(&mapping);
 }
 
@@ -322,7 +308,7 @@ static void reserved_pages_are_taken_when_required(void **state)
     size_t left = reserved_pages_left();
     struct haul_mapping mapping = map(RESERVED, false, &require);
     assert_true(is_reserved(mapping.base));
-    assert_true(is_present(&mapping));
+    assert_true(is_present(mapping.base, mapping.bytes));
     assert_int_equal(reserved_pages_left(), left - RESERVED);
     memset(mapping.base, 1, mapping.bytes);
     haul_memory_unmap(&mapping);
@@ -363,32 +349,12 @@ static void with_too_few_left_it_fails(void **state)
     haul_memory_unmap(&most);
 }
 
-/* From now on MADV_POPULATE_WRITE is unknown to the kernel. */
-static bool forbid_populate(void)
-{
-    struct sock_filter filter[] = {
-        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_madvise, 0, 3),
-        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[2])),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 23, 0, 1),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EINVAL),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-    };
-    struct sock_fprog program = {HAUL_COUNT_OF(filter), filter};
-    return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
-           prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0;
-}
-
-enum { NO_SECCOMP = 77 };
-
 static int map_without_populate(void)
 {
     struct haul_mapping mapping;
-    if (!forbid_populate())
-        return NO_SECCOMP;
     if (haul_memory_map(2 * UNIT, false, &automatic, &mapping))
         return 1;
-    if (!is_present(&mapping))
+    if (!is_present(mapping.base, mapping.bytes))
         return 2;
     haul_memory_unmap(&mapping);
     if (haul_memory_map(2 * UNIT, false, &require, &mapping) != HAUL_NO_MEMORY)
@@ -400,18 +366,7 @@ static void old_kernels_leave_reserved_pages_alone(void **state)
 {
     (void)state;
     skip_without_reserved();
-    pid_t child = fork();
-    assert_true(child >= 0);
-    if (child == 0)
-        _exit(map_without_populate());
-    int status;
-    assert_int_equal(waitpid(child, &status, 0), child);
-    assert_true(WIFEXITED(status));
-    if (WEXITSTATUS(status) == NO_SECCOMP) {
-        print_message("the kernel has no seccomp filters\n");
-        skip();
-    }
-    assert_int_equal(WEXITSTATUS(status), 0);
+    run_without_populate(map_without_populate);
 }
 
 /* The wish is looked at when a slab is mapped, and may change. */
@@ -535,7 +490,7 @@ static void memory_that_cannot_be_bound_comes_from_anywhere(void **state)
         if (i == 2) /* before that none is chosen */
             haul_set_add(&wish.nodes, 0);
         struct haul_mapping mapping = map(1, i % 2, &wish);
-        assert_true(is_present(&mapping));
+        assert_true(is_present(mapping.base, mapping.bytes));
         haul_memory_unmap(&mapping);
         assert_int_equal(lines, i < 2 ? 0 : 1); /* it is said once */
     }
@@ -556,7 +511,7 @@ static int policy_of(const void *address)
 static void assert_bound(const struct haul_memory_wish *wish, bool as_file)
 {
     struct haul_mapping mapping = map(2, as_file, wish);
-    assert_true(is_present(&mapping));
+    assert_true(is_present(mapping.base, mapping.bytes));
     assert_counts(&mapping, 100, 100);
     assert_int_not_equal(policy_of(mapping.base), 0); /* MPOL_DEFAULT */
     assert_int_not_equal(policy_of(mapping.base + mapping.bytes - 1), 0);

@@ -2,12 +2,10 @@
  * The pool: sizes, the limit, reuse without faults, lifetimes, and many threads at once. */
 #include "pool.h"
 
+#include "pages.h"
 #include "slab.h"
 
-#include <errno.h>
 #include <fcntl.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -16,10 +14,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -411,13 +407,7 @@ static void children_can_read_blocks(void **state)
 
 static bool is_resident(const struct haul_slab *slab)
 {
-    size_t page = (size_t)sysconf(_SC_PAGESIZE), pages = haul_slab_bytes(slab) / page;
-    unsigned char *resident = malloc(pages);
-    bool all = resident && mincore(haul_slab_base(slab), haul_slab_bytes(slab), resident) == 0;
-    for (size_t i = 0; all && i < pages; i++)
-        all = resident[i] & 1;
-    free(resident);
-    return all;
+    return is_present(haul_slab_base(slab), haul_slab_bytes(slab));
 }
 
 static void slabs_are_faulted_in(void **state)
@@ -466,30 +456,10 @@ static void files_are_sealed(void **state)
     haul_pool_release(pool);
 }
 
-/* From now on madvise(..., 23), MADV_POPULATE_WRITE, is unknown to the kernel. */
-static bool forbid_populate(void)
-{
-    struct sock_filter filter[] = {
-        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_madvise, 0, 3),
-        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[2])),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 23, 0, 1),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EINVAL),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-    };
-    struct sock_fprog program = {HAUL_COUNT_OF(filter), filter};
-    return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
-           prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0;
-}
-
-enum { NO_SECCOMP = 77 };
-
 static int resident_without_populate(void)
 {
     struct haul_pool *pool;
     struct haul_block *block;
-    if (!forbid_populate())
-        return NO_SECCOMP;
     if (haul_pool_create(SLAB, NULL, &pool) || haul_pool_alloc(pool, 1, 0, &block))
         return 1;
     bool resident = is_resident(block->slab);
@@ -501,18 +471,7 @@ static int resident_without_populate(void)
 static void old_kernels_are_faulted_in_too(void **state)
 {
     (void)state;
-    pid_t child = fork();
-    assert_true(child >= 0);
-    if (child == 0)
-        _exit(resident_without_populate());
-    int status;
-    assert_int_equal(waitpid(child, &status, 0), child);
-    assert_true(WIFEXITED(status));
-    if (WEXITSTATUS(status) == NO_SECCOMP) {
-        print_message("the kernel has no seccomp filters\n");
-        skip();
-    }
-    assert_int_equal(WEXITSTATUS(status), 0);
+    run_without_populate(resident_without_populate);
 }
 
 static long faults_of_this_thread(void)

@@ -4,7 +4,9 @@
 #include "rail.h"
 
 #include "handles.h"
+#include "thread.h"
 
+#include <sched.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -12,7 +14,8 @@
 
 #include <cmocka.h>
 
-static const struct haul_candidate candidates[] = {{"far0", ""}, {"near0", ""}, {"near1", ""}};
+static const struct haul_candidate candidates[] = {
+    {.name = "far0", .pci = ""}, {.name = "near0", .pci = ""}, {.name = "near1", .pci = ""}};
 
 static void add_nic(struct haul_topology *topology, const char *name, unsigned node)
 {
@@ -80,7 +83,8 @@ static void test_a_choice_is_kept_until_the_provider_is_open(void **state)
     haul_close(context);
 }
 
-static void test_rails_near_memory(void **state)
+/* Memory of which the kernel says where it is. */
+static void test_rails_near_a_page(void **state)
 {
     struct haul_context *context = open_on_two_nodes("3");
     struct haul_engine *engine = context->engine;
@@ -99,40 +103,107 @@ static void test_rails_near_memory(void **state)
                                                            : node == 1 ? 4
                                                                        : 7);
     haul_block_release(block);
-    assert_int_equal(haul_rails_near(engine, NULL), 7); /* no page: not known */
-    /* Where nothing is on the page's node, all are as good. */
-    for (size_t i = 0; i < 3; i++) {
-        struct haul_set *nodes = &engine->site.proposed->place.rails[i].nodes;
-        *nodes = (struct haul_set){{0}};
-        haul_set_add(nodes, HAUL_SET_MAX - 1);
-    }
-    assert_int_equal(haul_rails_near(engine, &chosen), 7);
-    haul_site_provider_opened(engine, true);
-    assert_int_equal(haul_rails_near(engine, &chosen), 7);
     haul_close(context);
 }
 
-static void look_at_signals(void *arg)
+/* "": none. */
+static struct haul_set set_of(const char *text)
 {
-    pthread_sigmask(SIG_BLOCK, NULL, arg);
+    struct haul_set set;
+    assert_true(haul_set_parse(text, &set) || !*text);
+    return set;
+}
+
+/* Memory without a page, which will be where the pool's memory goes if that is one node. */
+static void test_rails_near_a_node(void **state)
+{
+    static const struct {
+        const char *memory, *rails[3]; /* nodes; rails end with NULL */
+        unsigned near;
+    } rows[] = {
+        {"0", {"0", "0", "1"}, 3},
+        {"1", {"0", "0", "1"}, 4},
+        {"1", {"1", "0", "1"}, 5},
+        {"1", {"0-1", "0", "1"}, 5}, /* one is near two nodes */
+        {"1", {"0", "", "1"}, 6},    /* one whose place is not known may be near */
+        {"1", {"", ""}, 3},
+        /* Where none is near, or it is not known where the memory will be, all are as good. */
+        {"2", {"0", "0", "1"}, 7},
+        {"0-1", {"0", "0", "1"}, 7},
+        {"", {"0", "0", "1"}, 7},
+        {"1", {"0"}, 1},
+        {"0", {"0"}, 1},
+    };
+    struct haul_context *context = open_on_two_nodes("auto");
+    struct haul_site *site = &context->engine->site;
+    (void)state;
+    site->settled = true;
+    for (size_t i = 0; i < HAUL_COUNT_OF(rows); i++) {
+        size_t count = 0;
+        for (; count < HAUL_COUNT_OF(rows[i].rails) && rows[i].rails[count]; count++)
+            site->chosen.place.rails[count].nodes = set_of(rows[i].rails[count]);
+        site->chosen.place.rail_count = count;
+        site->memory.nodes = set_of(rows[i].memory);
+        unsigned near = haul_rails_near(context->engine, NULL);
+        if (near != rows[i].near)
+            fail_msg("row %zu: %#x, not %#x", i, near, rows[i].near);
+    }
+    haul_close(context);
+}
+
+/* While a provider is being opened its own choice counts, from then on the one that was carried
+ * out. */
+static void test_rails_near_by_the_choice_that_counts(void **state)
+{
+    struct haul_context *context = open_on_two_nodes("3");
+    struct haul_site *site = &context->engine->site;
+    size_t chosen[HAUL_RAILS_MAX];
+    (void)state;
+    assert_int_equal(haul_rails_choose(context->engine, candidates, 3, chosen, 8), 3);
+    site->memory.nodes = set_of("1");
+    assert_int_equal(haul_rails_near(context->engine, NULL), 4);
+    haul_site_provider_opened(context->engine, true);
+    site->memory.nodes = set_of("1"); /* (this machine may have bound it) */
+    assert_int_equal(haul_rails_near(context->engine, NULL), 4);
+    assert_int_equal(haul_rails_choose(context->engine, candidates + 1, 2, chosen, 8), 2);
+    assert_int_equal(haul_rails_near(context->engine, NULL), 3);
+    haul_site_provider_opened(context->engine, false);
+    assert_int_equal(haul_rails_near(context->engine, NULL), 4);
+    haul_close(context);
+}
+
+struct look {
+    sigset_t blocked;
+    cpu_set_t cpus;
+};
+
+static void look(void *arg)
+{
+    struct look *look = arg;
+    pthread_sigmask(SIG_BLOCK, NULL, &look->blocked);
+    sched_getaffinity(0, sizeof look->cpus, &look->cpus);
 }
 
 static void test_threads(void **state)
 {
     struct haul_context *context = open_on_two_nodes("auto");
     struct haul_thread *thread;
-    sigset_t blocked;
+    cpu_set_t own;
     size_t chosen[HAUL_RAILS_MAX];
+    /* (A number that no NIC has is no error: the thread goes anywhere.) */
+    const size_t nics[] = {0, 1, 2, HAUL_NO_NIC};
     (void)state;
     assert_int_equal(haul_rails_choose(context->engine, candidates, 3, chosen, 8), 2);
-    /* (A number that no NIC has is no error: the thread goes anywhere.) */
-    for (size_t nic = 0; nic < 3; nic++) {
-        sigemptyset(&blocked);
-        assert_int_equal(
-            haul_rails_thread_start(context->engine, nic, look_at_signals, &blocked, &thread), 0);
-        haul_rails_thread_join(thread);
-        assert_true(sigismember(&blocked, SIGINT));
-        assert_true(sigismember(&blocked, SIGTERM));
+    assert_int_equal(sched_getaffinity(0, sizeof own, &own), 0);
+    for (size_t i = 0; i < HAUL_COUNT_OF(nics); i++) {
+        struct look seen = {.blocked = {{0}}};
+        assert_int_equal(haul_rails_thread_start(context->engine, nics[i], look, &seen, &thread),
+                         0);
+        haul_thread_join(thread);
+        assert_true(sigismember(&seen.blocked, SIGINT));
+        assert_true(sigismember(&seen.blocked, SIGTERM));
+        if (nics[i] >= 2)
+            assert_true(CPU_EQUAL(&seen.cpus, &own));
     }
     haul_site_provider_opened(context->engine, true);
     haul_close(context);
@@ -152,7 +223,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_choice_is_kept_until_the_provider_is_open),
-        cmocka_unit_test(test_rails_near_memory),
+        cmocka_unit_test(test_rails_near_a_page),
+        cmocka_unit_test(test_rails_near_a_node),
+        cmocka_unit_test(test_rails_near_by_the_choice_that_counts),
         cmocka_unit_test(test_threads),
         cmocka_unit_test(test_a_context_without_rails),
     };

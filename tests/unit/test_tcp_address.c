@@ -168,6 +168,8 @@ static void test_foreign_address(void **state)
     struct haul_listener listener;
     assert_int_equal(fake_listen(*state, &listener, "192.0.2.1", "0"), HAUL_ADDRESS);
     expect_detail("192.0.2.1:0 is not an address of this host");
+    assert_int_equal(fake_listen(*state, &listener, "::ffff:127.0.0.1", "0"), HAUL_ADDRESS);
+    expect_detail("[::ffff:192.0.2.1] is written 192.0.2.1");
 }
 
 static void test_no_memory_to_watch(void **state)

@@ -102,6 +102,28 @@ static void clients_come_and_go(void **state)
     }
 }
 
+/* What asks for an answer costs no credit: who sends it and never reads must not be answered for
+ * ever.
+ */
+static void a_client_that_does_not_read_is_cut(void **state)
+{
+    struct fixture *fixture = *state;
+    enum { FRAMES = 1 << 18, BODY = 1024 }; /* more than libzmq and the sockets of two sides hold */
+    struct haul_link *server, *client = join(fixture, &server);
+    struct raw raw = raw_connect(fixture, ZMQ_DEALER, "unread");
+    raw_send(&raw, 0, 0, 0);
+    struct haul_link *unread = await_accepted(fixture, 2);
+    for (int i = 0; i < FRAMES; i++)
+        assert_int_equal(send_frame(unread, TYPE, BODY, 'u', NULL, 0, 0), 0);
+    run_until(&fixture->engine, is_lost, unread);
+    assert_int_equal(unread->lost_err, HAUL_PEER_LOST);
+    assert_non_null(strstr(unread->why, "does not read"));
+    assert_int_equal(send_frame(server, TYPE, 1, 'x', NULL, 0, 0), 0);
+    await_frames(client, 1);
+    raw_close(&raw);
+    hang_up(client, false);
+}
+
 /* libzmq's I/O thread still has an event to tell when the socket that it is of is closed. */
 static void clients_hang_up_as_soon_as_they_are_lost(void **state)
 {
@@ -295,6 +317,7 @@ int main(void)
         TEST(a_client_can_be_cut_alone),
         TEST(payloads_come_back_from_a_dead_peer),
         TEST(clients_come_and_go),
+        TEST(a_client_that_does_not_read_is_cut),
         TEST(clients_hang_up_as_soon_as_they_are_lost),
         TEST(a_client_that_is_gone_already_is_heard),
         cmocka_unit_test(settings_are_checked),

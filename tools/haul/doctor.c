@@ -5,6 +5,7 @@
 
 #include "arguments.h"
 #include "command.h"
+#include "json.h"
 
 #include <dirent.h>
 #include <limits.h>
@@ -115,16 +116,6 @@ static const char *const states[] = {[HAUL_FINDING_OK] = "ok",
                                      [HAUL_FINDING_WARNING] = "warning",
                                      [HAUL_FINDING_BROKEN] = "broken"};
 
-/* What is no UTF-8 (a variable's value, a line cut in the middle) is no JSON either. */
-static json_t *text_json(char *text)
-{
-    json_t *string = json_string(haul_clean_text(text));
-    for (unsigned char *at = (unsigned char *)text; !string && *at; at++)
-        if (*at >= 0x80)
-            *at = '?';
-    return string ? string : json_string(text);
-}
-
 void haul_doctor_find(struct haul_doctor *doctor, enum haul_finding_state state, const char *area,
                       const char *advice, const char *format, ...)
 {
@@ -136,7 +127,7 @@ void haul_doctor_find(struct haul_doctor *doctor, enum haul_finding_state state,
     doctor->count[state]++;
     json_array_append_new(doctor->findings,
                           json_pack("{ss ss so ss?}", "area", area, "state", states[state], "found",
-                                    text_json(text), "advice", advice));
+                                    haul_json_text(haul_clean_text(text)), "advice", advice));
 }
 
 struct wanted_setting {

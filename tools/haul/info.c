@@ -2,10 +2,10 @@
  * `haul info`: the version, the providers found, the machine, and the configuration. Also writes
  * docs/CONFIG.md. */
 #include "command.h"
+#include "json.h"
 #include "machine.h"
 
 #include <argp.h>
-#include <jansson.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -165,18 +165,19 @@ static void print_markdown(struct haul_options *haul_options)
 
 static void add_provider(const struct haul_provider_info *info, void *arg)
 {
-    json_array_append_new(arg, json_pack("{ss ss sb ss? ss? sb sb}", "name", info->name, "file",
-                                         info->file, "usable", info->reason == NULL, "description",
-                                         info->description, "reason", info->reason, "channel",
-                                         info->channel, "rma", info->rma));
+    json_array_append_new(
+        arg, json_pack("{so so sb ss? so sb sb}", "name", haul_json_text(info->name), "file",
+                       haul_json_text(info->file), "usable", info->reason == NULL, "description",
+                       info->description, "reason", haul_json_text(info->reason), "channel",
+                       info->channel, "rma", info->rma));
 }
 
 static void add_setting(const struct haul_setting *setting, void *arg)
 {
-    json_array_append_new(arg, json_pack("{ss ss ss ss ss ss}", "name", setting->name,
-                                         "environment", setting->environment, "value",
-                                         setting->value, "default", setting->default_value,
-                                         "origin", setting->origin, "help", setting->help));
+    json_array_append_new(
+        arg, json_pack("{ss ss so ss ss ss}", "name", setting->name, "environment",
+                       setting->environment, "value", haul_json_text(setting->value), "default",
+                       setting->default_value, "origin", setting->origin, "help", setting->help));
 }
 
 static void print_object(json_t *root)

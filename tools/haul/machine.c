@@ -5,6 +5,7 @@
 #include "machine.h"
 
 #include "command.h"
+#include "json.h"
 
 #include <inttypes.h>
 #include <stdarg.h>
@@ -437,16 +438,11 @@ void haul_machine_draw(const struct haul_machine *machine)
 
 /* ---- JSON ------------------------------------------------------------------------------------ */
 
-/* A file's name and what is in it may be no UTF-8, and so no JSON. */
 static json_t *json_of(const char *bytes)
 {
     struct text text = {.length = 0};
     append(&text, "%s", bytes);
-    json_t *string = json_string(haul_clean_text(text.bytes));
-    for (char *at = text.bytes; !string && *at; at++)
-        if ((unsigned char)*at >= 0x80)
-            *at = '?';
-    return string ? string : json_string(text.bytes);
+    return haul_json_text(haul_clean_text(text.bytes));
 }
 
 static json_t *json_of_nodes(const struct haul_machine *machine)

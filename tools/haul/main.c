@@ -4,9 +4,11 @@
 
 #include <argp.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static int command_help(int argc, char **argv);
 static int command_version(int argc, char **argv);
@@ -161,9 +163,22 @@ static int command_help(int argc, char **argv)
     return run_command(command, 2, help_argv);
 }
 
+/* A descriptor that the caller has closed would be the next one that is opened, and what is printed
+ * would go into a socket or a file. Nothing can be written to what takes its place either. */
+static void fill_standard_descriptors(void)
+{
+    int fd;
+    do
+        fd = open("/dev/null", O_RDONLY);
+    while (fd >= 0 && fd <= STDERR_FILENO);
+    if (fd >= 0)
+        close(fd);
+}
+
 int main(int argc, char **argv)
 {
     static char name[] = "haul";
+    fill_standard_descriptors();
     program_invocation_name = name;
     argp_err_exit_status = HAUL_EXIT_USAGE;
     if (argc < 2) {

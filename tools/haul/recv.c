@@ -2,12 +2,13 @@
  * `haul recv`: dicts of arrays into .npy files. */
 #include "arguments.h"
 #include "command.h"
+#include "json.h"
 #include "progress.h"
 #include "receipt.h"
 #include "store.h"
 
 #include <inttypes.h>
-#include <jansson.h>
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -135,7 +136,7 @@ static void print_listening(const struct receiver *receiver)
     const struct haul_common_arguments *common = &receiver->arguments->common;
     const char *address = haul_server_address(receiver->server);
     if (common->json)
-        print_json(json_pack("{ss}", "listening", address));
+        print_json(json_pack("{so}", "listening", haul_json_text(address)));
     if (!common->quiet)
         haul_report(0, "listening on %s", address);
 }
@@ -149,7 +150,9 @@ static json_t *array_json(const struct haul_array *array, const char *folder, co
     json_t *object =
         json_pack("{ss ss so sb sI}", "key", array->key, "dtype", dtype, "shape", shape, "fortran",
                   (array->flags & HAUL_FORTRAN) != 0, "bytes", (json_int_t)array->nbytes);
-    json_object_set_new(object, "file", json_sprintf("%s/%s%s.npy", folder, place, array->key));
+    char file[PATH_MAX];
+    snprintf(file, sizeof(file), "%s/%s%s.npy", folder, place, array->key);
+    json_object_set_new(object, "file", haul_json_text(file));
     return object;
 }
 
@@ -157,9 +160,10 @@ static void print_message_json(const struct receiver *receiver, const struct hau
                                const char *place, const char *error)
 {
     const char *folder = receiver->arguments->store.path;
-    json_t *object = json_pack("{sI ss sI ss?}", "message", (json_int_t)receiver->messages, "from",
-                               haul_peer_address(haul_message_peer(message)), "bytes",
-                               (json_int_t)haul_message_bytes(message), "error", error);
+    json_t *object =
+        json_pack("{sI so sI so}", "message", (json_int_t)receiver->messages, "from",
+                  haul_json_text(haul_peer_address(haul_message_peer(message))), "bytes",
+                  (json_int_t)haul_message_bytes(message), "error", haul_json_text(error));
     json_t *arrays = json_array();
     for (size_t i = 0; !error && i < haul_message_count(message); i++)
         json_array_append_new(arrays, array_json(haul_message_at(message, i), folder, place));
@@ -210,6 +214,8 @@ static int next_message(struct receiver *receiver, struct haul_message **message
     int64_t timeout_ns = receiver->arguments->common.timeout_ns;
     double start_s = haul_progress_clock_s();
     for (;;) {
+        if (haul_interrupt_signal()) /* also where there is always one to take */
+            return HAUL_EXIT_SIGNAL + haul_interrupt_signal();
         double left_s = look_s;
         if (timeout_ns >= 0)
             left_s = (double)timeout_ns / NS_PER_S - (haul_progress_clock_s() - start_s);
@@ -219,8 +225,6 @@ static int next_message(struct receiver *receiver, struct haul_message **message
             haul_recv(receiver->server, message, left_s > 0 ? (int64_t)(left_s * NS_PER_S) : 0);
         if (err == 0)
             return 0;
-        if (haul_interrupt_signal())
-            return HAUL_EXIT_SIGNAL + haul_interrupt_signal();
         if (err != HAUL_TIMEOUT && err != HAUL_INTERRUPTED)
             return haul_report_error(err);
         if (left_s <= 0)

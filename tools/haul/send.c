@@ -2,12 +2,12 @@
  * `haul send`: .npy files as one dict of arrays. */
 #include "arguments.h"
 #include "command.h"
+#include "json.h"
 #include "progress.h"
 #include "receipt.h"
 #include "source.h"
 
 #include <inttypes.h>
-#include <jansson.h>
 #include <stdio.h>
 
 enum { NS_PER_S = 1000000000, LOOK_NS = NS_PER_S / 10, CANCEL_NS = NS_PER_S };
@@ -192,10 +192,10 @@ static void print_result(const struct sender *sender)
     char path[64], why[512], text[HAUL_BYTES_TEXT];
     haul_peer_path(sender->peer, path, sizeof(path), why, sizeof(why));
     if (arguments->common.json) {
-        json_t *result =
-            json_pack("{ss ss sI sI sI sf sf}", "address", arguments->address, "path", path,
-                      "messages", (json_int_t)arguments->count, "arrays", (json_int_t)arrays,
-                      "bytes", (json_int_t)bytes, "seconds", seconds, "gib_per_s", gib_per_s);
+        json_t *result = json_pack(
+            "{so ss sI sI sI sf sf}", "address", haul_json_text(arguments->address), "path", path,
+            "messages", (json_int_t)arguments->count, "arrays", (json_int_t)arrays, "bytes",
+            (json_int_t)bytes, "seconds", seconds, "gib_per_s", gib_per_s);
         json_dumpf(result, stdout, JSON_REAL_PRECISION(6));
         putchar('\n');
         json_decref(result);
@@ -210,12 +210,16 @@ static void print_result(const struct sender *sender)
 static int send_all(struct sender *sender)
 {
     const struct arguments *arguments = sender->arguments;
-    int code = 0;
+    int code = 0, signal_number;
     sender->start_s = haul_progress_clock_s();
     haul_progress_start(&sender->progress, !arguments->common.quiet,
                         sender->message_bytes * arguments->count);
-    for (uint64_t i = 0; !code && i < arguments->count; i++)
+    for (uint64_t i = 0; !code && i < arguments->count; i++) {
         code = send_once(sender, i * sender->message_bytes);
+        signal_number = haul_interrupt_signal(); /* waits may be too short to be ended by it */
+        if (!code && signal_number && i + 1 < arguments->count)
+            code = haul_report(HAUL_EXIT_SIGNAL + signal_number, "stopped");
+    }
     haul_progress_end(&sender->progress);
     if (!code)
         print_result(sender);

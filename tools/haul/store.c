@@ -324,7 +324,8 @@ static uint64_t first_free_number(int folder)
     for (struct dirent *entry; names && (entry = readdir(names)) != NULL;) {
         char *end;
         uint64_t number = strtoull(entry->d_name, &end, 10);
-        if (*end == 0 && number > largest && number < UINT64_MAX)
+        bool digits = entry->d_name[0] >= '0' && entry->d_name[0] <= '9'; /* no sign, no space */
+        if (digits && *end == 0 && number > largest && number < UINT64_MAX)
             largest = number;
     }
     if (names)

@@ -23,12 +23,12 @@ fail() {
     exit 1
 }
 
-# wait_for COMMAND...: until it succeeds.
+# wait_for COMMAND...: until it succeeds. (Nothing announces what files and counters will say.)
 wait_for() {
     until_s=$(($(cut -d. -f1 /proc/uptime) + LIMIT))
     until "$@"; do
         [ "$(cut -d. -f1 /proc/uptime)" -lt $until_s ] || fail "waited $LIMIT s for: $*"
-        sleep 0.02
+        sleep 0.02 # between two looks
     done
 }
 
