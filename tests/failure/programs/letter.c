@@ -92,17 +92,27 @@ static void reply(struct haul_message *message, struct haul_dict *dict)
     haul_dict_destroy(dict);
 }
 
-void letter_answer(struct haul_context *context, struct haul_message *message,
-                   const struct letter *letter)
+int letter_try_answer(struct haul_context *context, struct haul_message *message,
+                      const struct letter *letter)
 {
     struct haul_dict *dict;
     const uint64_t shape = 1;
     uint64_t number = letter->number;
     if (!haul_message_wants_reply(message))
-        return;
+        return 0;
     OK(haul_dict_create(context, &dict));
     OK(haul_dict_put(dict, "number", HAUL_U64, 1, &shape, &number));
-    reply(message, dict);
+    int err = haul_reply(message, dict, WAIT_NS);
+    haul_dict_destroy(dict);
+    return err;
+}
+
+void letter_answer(struct haul_context *context, struct haul_message *message,
+                   const struct letter *letter)
+{
+    int err = letter_try_answer(context, message, letter);
+    if (err != HAUL_PEER_LOST) /* it may have been killed */
+        OK(err);
 }
 
 void letter_return(struct haul_context *context, struct haul_message *message,

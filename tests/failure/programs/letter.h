@@ -32,6 +32,9 @@ bool letter_read(const struct haul_message *message, struct letter *letter);
 /* If it was sent as a call: replies with its number. */
 void letter_answer(struct haul_context *context, struct haul_message *message,
                    const struct letter *letter);
+/* The same; returns how that ended, whatever it is. */
+int letter_try_answer(struct haul_context *context, struct haul_message *message,
+                      const struct letter *letter);
 /* It was sent as a call: replies with the same letter, given. */
 void letter_return(struct haul_context *context, struct haul_message *message,
                    const struct letter *letter);

@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  * A server that checks every byte of what it receives, and tells a script what happens.
  *
- *   failure_program_server ADDRESS
+ *   failure_program_server ADDRESS [TRUSTED]
+ *
+ * TRUSTED: a client's number. Whatever does not say that it is its letter is a stranger's, which is
+ * not checked, and answered if it can be.
  *
  * Standard input, a word per line: "take" receives, answers calls and releases (so it begins);
  * "return" answers with the letters that it gets, given; "keep" receives, but neither answers nor
@@ -32,6 +35,7 @@ static struct known known[CLIENTS_MAX];
 static size_t known_count;
 static struct haul_message *kept[KEPT_MAX];
 static size_t kept_count;
+static uint64_t trusted; /* 0: all are */
 
 static void note_client(const struct letter *letter, const struct haul_message *message)
 {
@@ -81,6 +85,23 @@ static void check_kept(void)
     printf("right %zu\n", kept_count);
 }
 
+static bool is_trusted(const struct haul_message *message, struct letter *letter)
+{
+    const struct haul_array *array = haul_message_find(message, "letter");
+    *letter = (struct letter){.client = 0};
+    if (array && array->nbytes == sizeof *letter)
+        memcpy(letter, array->data, sizeof *letter);
+    return !trusted || letter->client == trusted;
+}
+
+static void receive_stranger(struct haul_message *message, const struct letter *letter)
+{
+    puts("stranger");
+    if (trusted)
+        letter_try_answer(context, message, letter);
+    haul_message_release(message);
+}
+
 static void receive(enum mode mode)
 {
     struct haul_message *message;
@@ -89,9 +110,8 @@ static void receive(enum mode mode)
     if (err == HAUL_TIMEOUT || err == HAUL_INTERRUPTED) /* it was stopped, and goes on */
         return;
     OK(err);
-    if (!letter_read(message, &letter)) {
-        puts("stranger");
-        haul_message_release(message);
+    if (!is_trusted(message, &letter) || !letter_read(message, &letter)) {
+        receive_stranger(message, &letter);
         return;
     }
     note_client(&letter, message);
@@ -164,8 +184,9 @@ static bool obey(enum mode *mode)
 int main(int argc, char **argv)
 {
     enum mode mode = TAKE;
-    if (argc != 2)
+    if (argc != 2 && argc != 3)
         return EXIT_FAILURE;
+    trusted = argc == 3 ? strtoull(argv[2], NULL, 10) : 0;
     setvbuf(stdin, NULL, _IONBF, 0); /* poll() sees what was not read */
     setvbuf(stdout, NULL, _IOLBF, 0);
     OK(haul_open(&context, NULL));
