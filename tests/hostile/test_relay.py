@@ -180,8 +180,15 @@ class Link(threading.Thread):
         self.rate = self.random.choice([0.01, 0.05, 0.2])
         self.lies_left = self.random.randrange(1, 12)
         self.client = client
+        self.failure = None  # of the test, not of what is tested
 
     def run(self):
+        try:
+            self.link()
+        except Exception as error:  # pylint: disable=broad-except
+            self.failure = error
+
+    def link(self):
         with self.client, socket.create_connection(self.relay.target, LIMIT_S) as server:
             up, down = Stream(self.client, self), Stream(server, self)
             up.other, down.other = down, up
@@ -356,6 +363,7 @@ class Relayed(FailureTest):
         self.assert_ends(self.honest.caller)
         self.assertEqual(self.server.end(), 0, self.server.error_text)
         self.assertNotRegex(self.server.error_text, COMPLAINTS)
+        self.assertEqual([link.failure for link in self.relay.links if link.failure], [])
         received = [line for line in self.server.lines if line.startswith("message")]
         self.assertEqual(received, [f"message {self.HONEST} {number}" for number in range(self.honest.count)])
         print(f"{self.relay.lies} lies to {self.started - self.HONEST} clients on {len(self.relay.links)} "

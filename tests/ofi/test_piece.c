@@ -47,6 +47,7 @@ static const struct row rows[] = {
 };
 
 static const struct row *row;
+static uint8_t memory[PIECE]; /* nothing is written to it */
 
 /* libfabric's read of the rail whose number is in the endpoint. */
 static ssize_t start_read(struct fid_ep *endpoint, void *to, size_t bytes, void *descriptor,
@@ -99,8 +100,8 @@ static struct stage *set_up(void)
         set_up_rail(stage, i);
     size_t bytes = (size_t)PIECE * (row->pieces ? row->pieces : 1);
     stage->read = test_calloc(1, sizeof *stage->read + sizeof stage->read->pieces[0]);
-    *stage->read =
-        (struct haul_ofi_read){.peer = &stage->peer, .region = &stage->region, .bytes = bytes};
+    *stage->read = (struct haul_ofi_read){
+        .peer = &stage->peer, .region = &stage->region, .to = memory, .bytes = bytes};
     stage->read->pieces[0] = (struct haul_ofi_piece){.read = stage->read, .bytes = PIECE};
     return stage;
 }
