@@ -103,6 +103,7 @@ static void test_rails_near_a_page(void **state)
                                                            : node == 1 ? 4
                                                                        : 7);
     haul_block_release(block);
+    haul_site_provider_opened(engine, false);
     haul_close(context);
 }
 
