@@ -8,9 +8,8 @@
 
 struct haul_batch {
     struct haul_engine *engine;
-    struct haul_dict *row_types; /* owns keys and shapes of `row` */
-    struct haul_array *row;      /* per array: the type of a row, data: row 0 */
-    struct haul_array *arrays;   /* per array: shape [rows, ...] */
+    struct haul_dict *first;   /* row 0 */
+    struct haul_array *arrays; /* per array of it: shape [rows, ...] */
     uint64_t (*shapes)[HAUL_NDIM_MAX];
     struct haul_destination destination;
     struct haul_server *server; /* NULL: not posted */
@@ -19,16 +18,16 @@ struct haul_batch {
 
 /* ---- Life ------------------------------------------------------------------------------------ */
 
-static int describe(struct haul_batch *batch, const struct haul_dict *row, uint64_t *bytes)
+static int describe(struct haul_batch *batch, uint64_t *bytes)
 {
     *bytes = 0;
-    for (size_t i = 0; i < row->count; i++) {
-        const struct haul_array *array = &row->entries[i]->array;
+    for (size_t i = 0; i < batch->first->count; i++) {
+        const struct haul_array *array = &batch->first->entries[i]->array;
         uint64_t all = array->nbytes;
         if (array->ndim == HAUL_NDIM_MAX || array->flags & HAUL_FORTRAN)
             return haul_fail(HAUL_INVALID, "%s: a row has at most %d axes and is in C order",
                              array->key, HAUL_NDIM_MAX - 1);
-        batch->row[i] = batch->arrays[i] = *array;
+        batch->arrays[i] = *array;
         batch->shapes[i][0] = batch->destination.rows;
         if (array->ndim > 0)
             memcpy(&batch->shapes[i][1], array->shape, array->ndim * sizeof *array->shape);
@@ -43,29 +42,27 @@ static int describe(struct haul_batch *batch, const struct haul_dict *row, uint6
     return 0;
 }
 
-static int allocate(struct haul_batch *batch, const struct haul_dict *row)
+static int allocate(struct haul_batch *batch)
 {
     struct haul_destination *destination = &batch->destination;
-    size_t count = HAUL_MAX(row->count, (size_t)1);
+    size_t count = HAUL_MAX(batch->first->count, (size_t)1);
     uint64_t bytes;
-    batch->row = calloc(count, sizeof *batch->row);
     batch->arrays = calloc(count, sizeof *batch->arrays);
     batch->shapes = calloc(count, sizeof *batch->shapes);
     destination->message = calloc(destination->rows, sizeof *destination->message);
-    if (!batch->row || !batch->arrays || !batch->shapes || !destination->message)
+    if (!batch->arrays || !batch->shapes || !destination->message)
         return haul_fail(HAUL_NO_MEMORY, "no memory for a batch");
-    int err = describe(batch, row, &bytes);
+    int err = describe(batch, &bytes);
     if (!err)
         err = haul_pool_alloc(batch->engine->pool, (size_t)bytes, 0, &destination->block);
     if (err)
         return err;
     char *at = destination->block->data;
-    for (size_t i = 0; i < row->count; i++) {
-        batch->row[i].data = batch->arrays[i].data = at;
+    for (size_t i = 0; i < batch->first->count; i++) {
+        batch->first->entries[i]->array.data = batch->arrays[i].data = at;
         at += haul_align_up((size_t)batch->arrays[i].nbytes, HAUL_POOL_ALIGNMENT);
     }
-    destination->row = batch->row;
-    destination->array_count = row->count;
+    destination->first = batch->first;
     return 0;
 }
 
@@ -74,9 +71,8 @@ static void free_batch(struct haul_batch *batch)
     struct haul_engine *engine = batch->engine;
     if (batch->destination.block)
         haul_block_release(batch->destination.block);
-    if (batch->row_types)
-        haul_dict_unreference(batch->row_types);
-    free(batch->row);
+    if (batch->first)
+        haul_dict_unreference(batch->first);
     free(batch->arrays);
     free(batch->shapes);
     free(batch->destination.message);
@@ -99,9 +95,9 @@ int haul_batch_create(struct haul_context *context, const struct haul_dict *row,
         batch->engine = engine;
         batch->destination.rows = rows;
         haul_list_init(&batch->destination.node);
-        err = haul_dict_copy_types(row, &batch->row_types);
+        err = haul_dict_copy_types(row, &batch->first);
         if (!err)
-            err = allocate(batch, batch->row_types);
+            err = allocate(batch);
         if (err)
             free_batch(batch);
         else
@@ -158,11 +154,11 @@ static bool is_filled(void *arg)
 static void move_row(struct haul_batch *batch, size_t from, size_t to)
 {
     struct haul_message *message = batch->destination.message[from];
-    for (size_t i = 0; i < batch->destination.array_count; i++) {
-        struct haul_array *row = &batch->row[i];
-        if (row->nbytes > 0)
-            memcpy((char *)row->data + to * row->nbytes, (char *)row->data + from * row->nbytes,
-                   (size_t)row->nbytes);
+    for (size_t i = 0; i < batch->first->count; i++) {
+        const struct haul_array *first = &batch->first->entries[i]->array;
+        char *data = first->data;
+        if (first->nbytes > 0)
+            memcpy(data + to * first->nbytes, data + from * first->nbytes, (size_t)first->nbytes);
     }
     HAUL_COUNT(message->peer, bytes_copied, haul_message_bytes(message));
     message->row = to;
@@ -239,20 +235,18 @@ size_t haul_batch_rows(const struct haul_batch *batch)
 
 size_t haul_batch_count(const struct haul_batch *batch)
 {
-    return batch->destination.array_count;
+    return batch->first->count;
 }
 
 const struct haul_array *haul_batch_at(const struct haul_batch *batch, size_t index)
 {
-    return index < batch->destination.array_count ? &batch->arrays[index] : NULL;
+    return index < batch->first->count ? &batch->arrays[index] : NULL;
 }
 
 const struct haul_array *haul_batch_find(const struct haul_batch *batch, const char *key)
 {
-    for (size_t i = 0; i < batch->destination.array_count; i++)
-        if (!strcmp(batch->arrays[i].key, key))
-            return &batch->arrays[i];
-    return NULL;
+    const struct haul_dict_entry *entry = haul_dict_entry(batch->first, key);
+    return entry ? &batch->arrays[entry->position] : NULL;
 }
 
 struct haul_peer *haul_batch_peer(const struct haul_batch *batch, size_t row)

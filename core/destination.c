@@ -45,37 +45,26 @@ static bool may_claim(const struct haul_message *message)
            HAUL_CONTAINER_OF(earlier, const struct haul_message, node)->destination;
 }
 
-static const struct haul_array *find_row(const struct haul_destination *destination, size_t guess,
-                                         const char *key)
-{
-    if (guess < destination->array_count && !strcmp(destination->row[guess].key, key))
-        return &destination->row[guess];
-    for (size_t i = 0; i < destination->array_count; i++)
-        if (!strcmp(destination->row[i].key, key))
-            return &destination->row[i];
-    return NULL;
-}
-
 static int check_fit(const struct haul_destination *destination, const struct haul_message *message)
 {
     const struct haul_manifest *manifest = &message->manifest;
+    const struct haul_dict *first = destination->first;
     char wanted[128], got[128];
     for (uint32_t i = 0; i < manifest->count; i++) {
         const struct haul_array *array = &manifest->arrays[i].array;
-        const struct haul_array *row = find_row(destination, i, array->key);
-        if (!row)
+        const struct haul_dict_entry *expected = haul_dict_entry(first, array->key);
+        if (!expected)
             return haul_fail(HAUL_REFUSED, "%s: the receiver does not expect an array of that name",
                              array->key);
-        if (!haul_array_same_type(row, array))
+        if (!haul_array_same_type(&expected->array, array))
             return haul_fail(HAUL_REFUSED, "%s: expected %s, got %s", array->key,
-                             haul_array_format(row, wanted, sizeof wanted),
+                             haul_array_format(&expected->array, wanted, sizeof wanted),
                              haul_array_format(array, got, sizeof got));
     }
-    for (size_t i = 0; i < destination->array_count; i++)
-        if (manifest->count != destination->array_count &&
-            !haul_message_find(message, destination->row[i].key))
+    for (size_t i = 0; i < first->count && manifest->count != first->count; i++)
+        if (!haul_message_find(message, first->entries[i]->array.key))
             return haul_fail(HAUL_REFUSED, "%s: expected, but the message does not have it",
-                             destination->row[i].key);
+                             first->entries[i]->array.key);
     return 0;
 }
 
@@ -101,8 +90,8 @@ static void occupy(struct haul_destination *destination, struct haul_message *me
     size_t row = free_row(destination);
     for (uint32_t i = 0; i < manifest->count; i++) {
         struct haul_array *array = &manifest->arrays[i].array;
-        const struct haul_array *type = find_row(destination, i, array->key);
-        char *to = type->data ? (char *)type->data + row * type->nbytes : NULL;
+        char *first = haul_dict_entry(destination->first, array->key)->array.data;
+        char *to = first ? first + row * array->nbytes : NULL;
         if (array->data && array->nbytes > 0) {
             memcpy(to, array->data, (size_t)array->nbytes);
             HAUL_COUNT(message->peer, bytes_copied, array->nbytes);

@@ -142,14 +142,21 @@ void haul_dict_take_given(struct haul_dict *dict, struct haul_list *given)
     dict->count = kept;
 }
 
+int haul_dict_check_receiving(const struct haul_dict *dict)
+{
+    if (!dict->receiving)
+        return 0;
+    return haul_fail(HAUL_BUSY, "the dict is being received into; wait, or use another dict");
+}
+
 static int check_idle(const struct haul_dict *dict)
 {
-    return dict->in_flight == 0
-               ? 0
-               : haul_fail(HAUL_BUSY,
-                           "%u sends of the dict are under way; wait for them, or use "
-                           "another dict",
-                           dict->in_flight);
+    int err = haul_dict_check_receiving(dict);
+    if (err || dict->in_flight == 0)
+        return err;
+    return haul_fail(HAUL_BUSY,
+                     "%u sends of the dict are under way; wait for them, or use another dict",
+                     dict->in_flight);
 }
 
 /* As put_entry(), if no send has the dict; under the lock. */
@@ -173,18 +180,11 @@ int haul_dict_check_data(const struct haul_dict *dict)
     return 0;
 }
 
-const struct haul_array *haul_dict_row(struct haul_dict *dict)
+struct haul_dict_entry *haul_dict_entry(const struct haul_dict *dict, const char *key)
 {
-    if (dict->count > dict->row_capacity) {
-        struct haul_array *row = realloc(dict->row, dict->count * sizeof *row);
-        if (!row)
-            return NULL;
-        dict->row = row;
-        dict->row_capacity = dict->count;
-    }
-    for (size_t i = 0; i < dict->count; i++)
-        dict->row[i] = dict->entries[i]->array;
-    return dict->row;
+    bool found;
+    size_t place = haul_keys_place(dict->by_key, dict->count, key, &found);
+    return found ? entry_of(dict->by_key[place]) : NULL;
 }
 
 /* ---- Public ---------------------------------------------------------------------------------- */
@@ -298,9 +298,7 @@ int haul_dict_give(struct haul_dict *dict, const char *key)
     int err = haul_engine_enter(dict->engine);
     if (err)
         return err;
-    bool found;
-    size_t place = haul_keys_place(dict->by_key, dict->count, key, &found);
-    struct haul_dict_entry *entry = found ? entry_of(dict->by_key[place]) : NULL;
+    struct haul_dict_entry *entry = haul_dict_entry(dict, key);
     err = check_idle(dict);
     if (!entry)
         err = haul_fail(HAUL_NOT_FOUND, "the dict has no array \"%s\"", key);
@@ -382,7 +380,6 @@ void haul_dict_unreference(struct haul_dict *dict)
     if (atomic_fetch_sub(&dict->references, 1) != 1)
         return;
     free_entries(dict);
-    free(dict->row);
     free(dict->by_key);
     free(dict->entries);
     free(dict);

@@ -24,13 +24,13 @@ struct haul_inbox {
     struct haul_level level; /* a message waits to be received, or it is closed */
 };
 
-/* Memory named to a receive: `rows` rows of arrays. A destination dict is one of 1 row. */
+/* Memory named to a receive: `rows` rows of arrays, all of an array one behind the other. A
+ * destination dict is one of 1 row. */
 struct haul_destination {
     struct haul_list node; /* in the inbox; linked to itself when not posted */
     struct haul_inbox *inbox;
-    const struct haul_array *row; /* array_count arrays: the type of a row, data: row 0 */
-    size_t array_count;
-    struct haul_block *block; /* where the arrays lie, NULL: the user's memory */
+    const struct haul_dict *first; /* row 0 */
+    struct haul_block *block;      /* where the arrays lie, NULL: the user's memory */
     size_t rows;
     struct haul_message **message; /* per row, NULL: free */
     size_t claimed, whole;

@@ -208,10 +208,9 @@ static int make_row(struct haul_dict *dict, struct one_row *row)
     if (dict->in_flight > 0)
         return haul_fail(HAUL_BUSY, "the destination is being sent, or received into");
     int err = haul_dict_check_data(dict);
-    const struct haul_array *arrays = err ? NULL : haul_dict_row(dict);
-    if (err || (!arrays && dict->count > 0))
-        return err ? err : haul_fail(HAUL_NO_MEMORY, "no memory for a destination");
-    *row = (struct one_row){.destination = {.row = arrays, .array_count = dict->count, .rows = 1}};
+    if (err)
+        return err;
+    *row = (struct one_row){.destination = {.first = dict, .rows = 1}};
     row->destination.message = &row->message;
     haul_list_init(&row->destination.node);
     return 0;
@@ -255,7 +254,9 @@ int haul_recv_into(struct haul_server *server, struct haul_dict *destination,
     err = make_row(destination, &row);
     if (!err) {
         destination->in_flight++;
+        destination->receiving = true;
         err = receive_row(engine, &server->inbox, &row.destination, timeout_ns);
+        destination->receiving = false;
         destination->in_flight--;
         if (!err) {
             *message = row.message;

@@ -67,8 +67,8 @@ HAUL_API uint32_t haul_dtype_parse(const char *name);
 struct haul_dict;
 
 /* An empty dict. Owned by the caller; used by one thread at a time, except that any number of sends
- * of it may be under way. While one is, put, alloc, give and clear answer HAUL_BUSY. Errors:
- * HAUL_NO_MEMORY. */
+ * of it may be under way. While one is, or a receive into it, put, alloc, give and clear answer
+ * HAUL_BUSY. Errors: HAUL_NO_MEMORY. */
 HAUL_API int haul_dict_create(struct haul_context *context, struct haul_dict **dict);
 
 /* Adds an array, or replaces the one of the same key. Key and shape are copied; `data` is borrowed:

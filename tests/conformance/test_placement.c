@@ -2,6 +2,7 @@
  * Receiving into named memory: destination dicts and batches. */
 #include "fixture.h"
 
+#include <sched.h>
 #include <stdatomic.h>
 #include <time.h>
 
@@ -108,6 +109,61 @@ static void test_misfits_are_refused(void **state)
     haul_message_release(message);
     OK(haul_op_wait(op, WAIT_NS));
     haul_op_release(op);
+    haul_dict_destroy(dict);
+    landing_free(&landing);
+    free(large);
+    free(small);
+}
+
+struct receive {
+    struct haul_server *server;
+    struct haul_dict *into;
+    struct haul_message *message;
+};
+
+static void *receive_into(void *arg)
+{
+    struct receive *receive = arg;
+    OK(haul_recv_into(receive->server, receive->into, &receive->message, WAIT_NS));
+    return NULL;
+}
+
+/* What bytes are on their way to is not sent, nor changed: it could be given away with them. */
+static void test_no_send_of_a_destination(void **state)
+{
+    struct pair *pair = *state;
+    struct landing landing = landing_of(pair);
+    char *large = malloc(LARGE), *small = malloc(SMALL);
+    struct haul_dict *dict = fitting(pair->client_context, large, small, 3);
+    struct haul_message *first, *sent_on;
+    struct haul_op *op;
+    pthread_t thread;
+    OK(haul_send_async(pair->peer, dict, &op));
+    OK(haul_recv(pair->server, &first, WAIT_NS));
+    OK(haul_op_wait(op, WAIT_NS));
+    haul_op_release(op);
+    struct haul_peer *client = haul_message_peer(first);
+
+    struct receive receive = {.server = pair->server, .into = landing.dict};
+    assert_int_equal(pthread_create(&thread, NULL, receive_into, &receive), 0);
+    const uint64_t shape = SMALL;
+    while (haul_dict_put(landing.dict, "small", HAUL_U8, 1, &shape, landing.small) != HAUL_BUSY)
+        sched_yield(); /* until it receives */
+    FAILS(HAUL_BUSY, "being received into", haul_dict_clear(landing.dict));
+    FAILS(HAUL_BUSY, "being received into", haul_send(client, landing.dict, WAIT_NS));
+    FAILS(HAUL_BUSY, "being received into", haul_send_async(client, landing.dict, &op));
+    OK(haul_send(pair->peer, dict, WAIT_NS));
+    pthread_join(thread, NULL);
+    assert_landed(&landing, receive.message, 3);
+    haul_message_release(receive.message);
+
+    OK(haul_send_async(client, landing.dict, &op));
+    OK(haul_peer_recv(pair->peer, &sent_on, WAIT_NS));
+    assert_bytes(sent_on, "large", LARGE, 4);
+    haul_message_release(sent_on);
+    OK(haul_op_wait(op, WAIT_NS));
+    haul_op_release(op);
+    haul_message_release(first);
     haul_dict_destroy(dict);
     landing_free(&landing);
     free(large);
@@ -605,6 +661,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(test_recv_into),
         TEST(test_misfits_are_refused),
+        TEST(test_no_send_of_a_destination),
         TEST(test_behind_one_that_goes),
         TEST(test_mixed_receives),
         TEST(test_timeouts_lose_nothing),

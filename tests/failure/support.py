@@ -2,6 +2,7 @@
 """Programs that a test runs, talks to and kills. None outlives its test."""
 import os
 import pathlib
+import random
 import subprocess
 import threading
 import time
@@ -106,6 +107,30 @@ class Program:
         self.process.stdout.close()
         self.process.stderr.close()
         return code
+
+
+class Worker(threading.Thread):
+    """A thread of a test, whose work() goes on until it is `stopping`, or has an end of its own. What it fails
+    of is noted: the test's failure, to be looked at when it has ended."""
+
+    def __init__(self, seed):
+        super().__init__()
+        self.random = random.Random(seed)
+        self.stopping = threading.Event()
+        self.failure = None
+
+    def run(self):
+        try:
+            self.work()
+        except Exception as error:  # pylint: disable=broad-except
+            self.failure = error
+
+    def work(self):
+        raise NotImplementedError
+
+    def stop(self):
+        self.stopping.set()
+        self.join()
 
 
 class FailureTest(unittest.TestCase):

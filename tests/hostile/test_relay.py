@@ -22,7 +22,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / "failure"))
 import attacks
 from attacks import ACK, BYE, CANCEL, CREDIT, DATA, FETCH, MESSAGE, PING, control
 from golden import RELEASE
-from support import LIMIT_S, FailureTest
+from support import LIMIT_S, FailureTest, Worker
 
 LIES = int(os.environ.get("HAULTEST_LIES", "300"))
 SEED = int(os.environ.get("HAULTEST_SEED", "1"))
@@ -170,25 +170,17 @@ class Stream:
         return attacks.frame(DATA, head, size) + bytes(size)
 
 
-class Link(threading.Thread):
+class Link(Worker):
     """A connection of a client, and the one to its server. Ends with either, or when it has lied enough."""
 
     def __init__(self, relay, client, seed):
-        super().__init__()
+        super().__init__(seed)
         self.relay = relay
-        self.random = random.Random(seed)
         self.rate = self.random.choice([0.01, 0.05, 0.2])
         self.lies_left = self.random.randrange(1, 12)
         self.client = client
-        self.failure = None  # of the test, not of what is tested
 
-    def run(self):
-        try:
-            self.link()
-        except Exception as error:  # pylint: disable=broad-except
-            self.failure = error
-
-    def link(self):
+    def work(self):
         with self.client, socket.create_connection(self.relay.target, LIMIT_S) as server:
             up, down = Stream(self.client, self), Stream(server, self)
             up.other, down.other = down, up
@@ -276,23 +268,17 @@ class Relay(threading.Thread):
             link.join()
 
 
-class Honest(threading.Thread):
+class Honest(Worker):
     """Keeps a client busy that is connected to the server itself."""
 
     def __init__(self, caller, seed):
-        super().__init__()
+        super().__init__(seed)
         self.caller = caller
-        self.random = random.Random(seed)
-        self.stopping = threading.Event()
         self.count = 0
-        self.failure = None
 
-    def run(self):
-        try:
-            while not self.stopping.is_set():
-                self.exchange(self.random.choice(["call", "send"]))
-        except Exception as error:  # pylint: disable=broad-except
-            self.failure = error
+    def work(self):
+        while not self.stopping.is_set():
+            self.exchange(self.random.choice(["call", "send"]))
 
     def exchange(self, what):
         size = self.random.choice([100, 70000, 300000, 3000000])
@@ -300,10 +286,6 @@ class Honest(threading.Thread):
         if answer != "ok":
             raise AssertionError(f"{what} of {size} bytes, number {self.count}: {answer}")
         self.count += 1
-
-    def stop(self):
-        self.stopping.set()
-        self.join()
 
 
 class Relayed(FailureTest):

@@ -20,7 +20,7 @@ import unittest
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / "failure"))
 # pylint: disable=wrong-import-position
 import attacks
-from support import LIMIT_S, PROVIDER, FailureTest, resident_mib
+from support import LIMIT_S, PROVIDER, FailureTest, Worker, resident_mib
 
 MESSAGES = int(os.environ.get("HAULTEST_MESSAGES", "2000"))
 SEED = int(os.environ.get("HAULTEST_SEED", random.randrange(1 << 32)))
@@ -64,25 +64,19 @@ class Ledger:
                 raise AssertionError(f"no {what}")
 
 
-class Attacker(threading.Thread):
+class Attacker(Worker):
     """Sends everything of attacks.py, in random order, whole and cut at random places."""
 
     def __init__(self, address, seed):
-        super().__init__()
+        super().__init__(seed)
         host, port = address.rsplit(":", 1)
         self.address = (host, int(port))
-        self.random = random.Random(seed)
-        self.stopping = threading.Event()
         self.count = 0
-        self.failure = None
 
-    def run(self):
-        try:
-            while not self.stopping.is_set():
-                self.attack(self.random.choice(self.kinds()))
-                self.count += 1
-        except Exception as error:  # pylint: disable=broad-except
-            self.failure = error
+    def work(self):
+        while not self.stopping.is_set():
+            self.attack(self.random.choice(self.kinds()))
+            self.count += 1
 
     def kinds(self):
         return [self.strange, self.broken, self.harmless, self.garbage]
@@ -121,10 +115,6 @@ class Attacker(threading.Thread):
                         pass
             except (ConnectionError, OSError):
                 pass  # cut by the server, as it should
-
-    def stop(self):
-        self.stopping.set()
-        self.join()
 
 
 class FrameAttacker(Attacker):
