@@ -245,7 +245,7 @@ const struct haul_array *haul_batch_at(const struct haul_batch *batch, size_t in
 
 const struct haul_array *haul_batch_find(const struct haul_batch *batch, const char *key)
 {
-    const struct haul_dict_entry *entry = haul_dict_entry(batch->first, key);
+    const struct haul_dict_entry *entry = haul_dict_entry_find(batch->first, key);
     return entry ? &batch->arrays[entry->position] : NULL;
 }
 

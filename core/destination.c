@@ -52,7 +52,7 @@ static int check_fit(const struct haul_destination *destination, const struct ha
     char wanted[128], got[128];
     for (uint32_t i = 0; i < manifest->count; i++) {
         const struct haul_array *array = &manifest->arrays[i].array;
-        const struct haul_dict_entry *expected = haul_dict_entry(first, array->key);
+        const struct haul_dict_entry *expected = haul_dict_entry_find(first, array->key);
         if (!expected)
             return haul_fail(HAUL_REFUSED, "%s: the receiver does not expect an array of that name",
                              array->key);
@@ -90,7 +90,7 @@ static void occupy(struct haul_destination *destination, struct haul_message *me
     size_t row = free_row(destination);
     for (uint32_t i = 0; i < manifest->count; i++) {
         struct haul_array *array = &manifest->arrays[i].array;
-        char *first = haul_dict_entry(destination->first, array->key)->array.data;
+        char *first = haul_dict_entry_find(destination->first, array->key)->array.data;
         char *to = first ? first + row * array->nbytes : NULL;
         if (array->data && array->nbytes > 0) {
             memcpy(to, array->data, (size_t)array->nbytes);

@@ -180,7 +180,7 @@ int haul_dict_check_data(const struct haul_dict *dict)
     return 0;
 }
 
-struct haul_dict_entry *haul_dict_entry(const struct haul_dict *dict, const char *key)
+struct haul_dict_entry *haul_dict_entry_find(const struct haul_dict *dict, const char *key)
 {
     bool found;
     size_t place = haul_keys_place(dict->by_key, dict->count, key, &found);
@@ -298,7 +298,7 @@ int haul_dict_give(struct haul_dict *dict, const char *key)
     int err = haul_engine_enter(dict->engine);
     if (err)
         return err;
-    struct haul_dict_entry *entry = haul_dict_entry(dict, key);
+    struct haul_dict_entry *entry = haul_dict_entry_find(dict, key);
     err = check_idle(dict);
     if (!entry)
         err = haul_fail(HAUL_NOT_FOUND, "the dict has no array \"%s\"", key);

@@ -105,7 +105,7 @@ int haul_dict_check_receiving(const struct haul_dict *dict);
 /* HAUL_INVALID if an array is only a type. */
 int haul_dict_check_data(const struct haul_dict *dict);
 /* The array of this key, or NULL. */
-struct haul_dict_entry *haul_dict_entry(const struct haul_dict *dict, const char *key);
+struct haul_dict_entry *haul_dict_entry_find(const struct haul_dict *dict, const char *key);
 /* A dict with the same keys and types, without data; under the lock. */
 int haul_dict_copy_types(const struct haul_dict *dict, struct haul_dict **copy);
 

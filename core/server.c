@@ -227,12 +227,12 @@ static bool row_is_filled(void *arg)
     return wait->inbox->closed || wait->destination->whole == 1;
 }
 
-static int receive_row(struct haul_engine *engine, struct haul_inbox *inbox,
-                       struct haul_destination *row, int64_t timeout_ns)
+static int receive_row(struct haul_inbox *inbox, struct haul_destination *row, int64_t timeout_ns)
 {
     struct row_wait wait = {inbox, row};
     haul_destination_post(inbox, row);
-    int err = haul_drive_wait(&engine->drive, row_is_filled, &wait, haul_deadline_ns(timeout_ns));
+    int err =
+        haul_drive_wait(&inbox->engine->drive, row_is_filled, &wait, haul_deadline_ns(timeout_ns));
     haul_destination_withdraw(row);
     if (row->whole == 1)
         return 0;
@@ -241,28 +241,37 @@ static int receive_row(struct haul_engine *engine, struct haul_inbox *inbox,
     return haul_fail_with(err, err == HAUL_TIMEOUT ? "no message came in time" : "");
 }
 
+static int receive_into(struct haul_inbox *inbox, struct haul_dict *dict,
+                        struct haul_message **message, int64_t timeout_ns)
+{
+    struct one_row row;
+    int err = make_row(dict, &row);
+    if (err)
+        return err;
+    atomic_fetch_add(&dict->references, 1); /* it may be destroyed meanwhile */
+    dict->in_flight++;
+    dict->receiving = true;
+    err = receive_row(inbox, &row.destination, timeout_ns);
+    dict->receiving = false;
+    dict->in_flight--;
+    haul_dict_unreference(dict);
+    if (err)
+        return err;
+    *message = row.message;
+    row.message->destination = NULL; /* it is the user's from here on */
+    return 0;
+}
+
 int haul_recv_into(struct haul_server *server, struct haul_dict *destination,
                    struct haul_message **message, int64_t timeout_ns)
 {
     struct haul_engine *engine = server->engine;
-    struct one_row row;
     int err = haul_engine_enter(engine);
     if (err)
         return err;
     haul_engine_retain(engine);
     haul_server_retain(server);
-    err = make_row(destination, &row);
-    if (!err) {
-        destination->in_flight++;
-        destination->receiving = true;
-        err = receive_row(engine, &server->inbox, &row.destination, timeout_ns);
-        destination->receiving = false;
-        destination->in_flight--;
-        if (!err) {
-            *message = row.message;
-            row.message->destination = NULL; /* it is the user's from here on */
-        }
-    }
+    err = receive_into(&server->inbox, destination, message, timeout_ns);
     haul_server_release(server);
     haul_engine_leave(engine);
     haul_engine_release(engine);

@@ -119,6 +119,7 @@ struct receive {
     struct haul_server *server;
     struct haul_dict *into;
     struct haul_message *message;
+    pthread_t thread;
 };
 
 static void *receive_into(void *arg)
@@ -126,6 +127,16 @@ static void *receive_into(void *arg)
     struct receive *receive = arg;
     OK(haul_recv_into(receive->server, receive->into, &receive->message, WAIT_NS));
     return NULL;
+}
+
+/* Receives in a thread, and has begun to. */
+static void receive_start(struct receive *receive, struct pair *pair, struct landing *landing)
+{
+    const uint64_t shape = SMALL;
+    *receive = (struct receive){.server = pair->server, .into = landing->dict};
+    assert_int_equal(pthread_create(&receive->thread, NULL, receive_into, receive), 0);
+    while (haul_dict_put(landing->dict, "small", HAUL_U8, 1, &shape, landing->small) != HAUL_BUSY)
+        sched_yield();
 }
 
 /* What bytes are on their way to is not sent, nor changed: it could be given away with them. */
@@ -137,23 +148,19 @@ static void test_no_send_of_a_destination(void **state)
     struct haul_dict *dict = fitting(pair->client_context, large, small, 3);
     struct haul_message *first, *sent_on;
     struct haul_op *op;
-    pthread_t thread;
     OK(haul_send_async(pair->peer, dict, &op));
     OK(haul_recv(pair->server, &first, WAIT_NS));
     OK(haul_op_wait(op, WAIT_NS));
     haul_op_release(op);
     struct haul_peer *client = haul_message_peer(first);
 
-    struct receive receive = {.server = pair->server, .into = landing.dict};
-    assert_int_equal(pthread_create(&thread, NULL, receive_into, &receive), 0);
-    const uint64_t shape = SMALL;
-    while (haul_dict_put(landing.dict, "small", HAUL_U8, 1, &shape, landing.small) != HAUL_BUSY)
-        sched_yield(); /* until it receives */
+    struct receive receive;
+    receive_start(&receive, pair, &landing);
     FAILS(HAUL_BUSY, "being received into", haul_dict_clear(landing.dict));
     FAILS(HAUL_BUSY, "being received into", haul_send(client, landing.dict, WAIT_NS));
     FAILS(HAUL_BUSY, "being received into", haul_send_async(client, landing.dict, &op));
     OK(haul_send(pair->peer, dict, WAIT_NS));
-    pthread_join(thread, NULL);
+    pthread_join(receive.thread, NULL);
     assert_landed(&landing, receive.message, 3);
     haul_message_release(receive.message);
 
@@ -164,6 +171,26 @@ static void test_no_send_of_a_destination(void **state)
     OK(haul_op_wait(op, WAIT_NS));
     haul_op_release(op);
     haul_message_release(first);
+    haul_dict_destroy(dict);
+    landing_free(&landing);
+    free(large);
+    free(small);
+}
+
+static void test_destroyed_meanwhile(void **state)
+{
+    struct pair *pair = *state;
+    struct landing landing = landing_of(pair);
+    char *large = malloc(LARGE), *small = malloc(SMALL);
+    struct haul_dict *dict = fitting(pair->client_context, large, small, 3);
+    struct receive receive;
+    receive_start(&receive, pair, &landing);
+    haul_dict_destroy(landing.dict);
+    landing.dict = NULL;
+    OK(haul_send(pair->peer, dict, WAIT_NS));
+    pthread_join(receive.thread, NULL);
+    assert_landed(&landing, receive.message, 3);
+    haul_message_release(receive.message);
     haul_dict_destroy(dict);
     landing_free(&landing);
     free(large);
@@ -662,6 +689,7 @@ int main(void)
         TEST(test_recv_into),
         TEST(test_misfits_are_refused),
         TEST(test_no_send_of_a_destination),
+        TEST(test_destroyed_meanwhile),
         TEST(test_behind_one_that_goes),
         TEST(test_mixed_receives),
         TEST(test_timeouts_lose_nothing),
