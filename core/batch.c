@@ -8,7 +8,7 @@
 
 struct haul_batch {
     struct haul_engine *engine;
-    struct haul_dict *first;   /* row 0 */
+    struct haul_dict *row0;
     struct haul_array *arrays; /* per array of it: shape [rows, ...] */
     uint64_t (*shapes)[HAUL_NDIM_MAX];
     struct haul_destination destination;
@@ -21,8 +21,8 @@ struct haul_batch {
 static int describe(struct haul_batch *batch, uint64_t *bytes)
 {
     *bytes = 0;
-    for (size_t i = 0; i < batch->first->count; i++) {
-        const struct haul_array *array = &batch->first->entries[i]->array;
+    for (size_t i = 0; i < batch->row0->count; i++) {
+        const struct haul_array *array = &batch->row0->entries[i]->array;
         uint64_t all = array->nbytes;
         if (array->ndim == HAUL_NDIM_MAX || array->flags & HAUL_FORTRAN)
             return haul_fail(HAUL_INVALID, "%s: a row has at most %d axes and is in C order",
@@ -45,7 +45,7 @@ static int describe(struct haul_batch *batch, uint64_t *bytes)
 static int allocate(struct haul_batch *batch)
 {
     struct haul_destination *destination = &batch->destination;
-    size_t count = HAUL_MAX(batch->first->count, (size_t)1);
+    size_t count = HAUL_MAX(batch->row0->count, (size_t)1);
     uint64_t bytes;
     batch->arrays = calloc(count, sizeof *batch->arrays);
     batch->shapes = calloc(count, sizeof *batch->shapes);
@@ -58,11 +58,11 @@ static int allocate(struct haul_batch *batch)
     if (err)
         return err;
     char *at = destination->block->data;
-    for (size_t i = 0; i < batch->first->count; i++) {
-        batch->first->entries[i]->array.data = batch->arrays[i].data = at;
+    for (size_t i = 0; i < batch->row0->count; i++) {
+        batch->row0->entries[i]->array.data = batch->arrays[i].data = at;
         at += haul_align_up((size_t)batch->arrays[i].nbytes, HAUL_POOL_ALIGNMENT);
     }
-    destination->first = batch->first;
+    destination->row0 = batch->row0;
     return 0;
 }
 
@@ -71,8 +71,8 @@ static void free_batch(struct haul_batch *batch)
     struct haul_engine *engine = batch->engine;
     if (batch->destination.block)
         haul_block_release(batch->destination.block);
-    if (batch->first)
-        haul_dict_unreference(batch->first);
+    if (batch->row0)
+        haul_dict_unreference(batch->row0);
     free(batch->arrays);
     free(batch->shapes);
     free(batch->destination.message);
@@ -95,7 +95,7 @@ int haul_batch_create(struct haul_context *context, const struct haul_dict *row,
         batch->engine = engine;
         batch->destination.rows = rows;
         haul_list_init(&batch->destination.node);
-        err = haul_dict_copy_types(row, &batch->first);
+        err = haul_dict_copy_types(engine, row, &batch->row0);
         if (!err)
             err = allocate(batch);
         if (err)
@@ -154,11 +154,11 @@ static bool is_filled(void *arg)
 static void move_row(struct haul_batch *batch, size_t from, size_t to)
 {
     struct haul_message *message = batch->destination.message[from];
-    for (size_t i = 0; i < batch->first->count; i++) {
-        const struct haul_array *first = &batch->first->entries[i]->array;
-        char *data = first->data;
-        if (first->nbytes > 0)
-            memcpy(data + to * first->nbytes, data + from * first->nbytes, (size_t)first->nbytes);
+    for (size_t i = 0; i < batch->row0->count; i++) {
+        const struct haul_array *row0 = &batch->row0->entries[i]->array;
+        char *rows = row0->data;
+        if (row0->nbytes > 0)
+            memcpy(rows + to * row0->nbytes, rows + from * row0->nbytes, (size_t)row0->nbytes);
     }
     HAUL_COUNT(message->peer, bytes_copied, haul_message_bytes(message));
     message->row = to;
@@ -235,17 +235,17 @@ size_t haul_batch_rows(const struct haul_batch *batch)
 
 size_t haul_batch_count(const struct haul_batch *batch)
 {
-    return batch->first->count;
+    return batch->row0->count;
 }
 
 const struct haul_array *haul_batch_at(const struct haul_batch *batch, size_t index)
 {
-    return index < batch->first->count ? &batch->arrays[index] : NULL;
+    return index < batch->row0->count ? &batch->arrays[index] : NULL;
 }
 
 const struct haul_array *haul_batch_find(const struct haul_batch *batch, const char *key)
 {
-    const struct haul_dict_entry *entry = haul_dict_entry_find(batch->first, key);
+    const struct haul_dict_entry *entry = haul_dict_entry_find(batch->row0, key);
     return entry ? &batch->arrays[entry->position] : NULL;
 }
 

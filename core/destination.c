@@ -48,11 +48,11 @@ static bool may_claim(const struct haul_message *message)
 static int check_fit(const struct haul_destination *destination, const struct haul_message *message)
 {
     const struct haul_manifest *manifest = &message->manifest;
-    const struct haul_dict *first = destination->first;
+    const struct haul_dict *row0 = destination->row0;
     char wanted[128], got[128];
     for (uint32_t i = 0; i < manifest->count; i++) {
         const struct haul_array *array = &manifest->arrays[i].array;
-        const struct haul_dict_entry *expected = haul_dict_entry_find(first, array->key);
+        const struct haul_dict_entry *expected = haul_dict_entry_find(row0, array->key);
         if (!expected)
             return haul_fail(HAUL_REFUSED, "%s: the receiver does not expect an array of that name",
                              array->key);
@@ -61,10 +61,10 @@ static int check_fit(const struct haul_destination *destination, const struct ha
                              haul_array_format(&expected->array, wanted, sizeof wanted),
                              haul_array_format(array, got, sizeof got));
     }
-    for (size_t i = 0; i < first->count && manifest->count != first->count; i++)
-        if (!haul_message_find(message, first->entries[i]->array.key))
+    for (size_t i = 0; i < row0->count && manifest->count != row0->count; i++)
+        if (!haul_message_find(message, row0->entries[i]->array.key))
             return haul_fail(HAUL_REFUSED, "%s: expected, but the message does not have it",
-                             first->entries[i]->array.key);
+                             row0->entries[i]->array.key);
     return 0;
 }
 
@@ -90,8 +90,8 @@ static void occupy(struct haul_destination *destination, struct haul_message *me
     size_t row = free_row(destination);
     for (uint32_t i = 0; i < manifest->count; i++) {
         struct haul_array *array = &manifest->arrays[i].array;
-        char *first = haul_dict_entry_find(destination->first, array->key)->array.data;
-        char *to = first ? first + row * array->nbytes : NULL;
+        char *rows = haul_dict_entry_find(destination->row0, array->key)->array.data;
+        char *to = rows ? rows + row * array->nbytes : NULL;
         if (array->data && array->nbytes > 0) {
             memcpy(to, array->data, (size_t)array->nbytes);
             HAUL_COUNT(message->peer, bytes_copied, array->nbytes);

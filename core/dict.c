@@ -142,16 +142,16 @@ void haul_dict_take_given(struct haul_dict *dict, struct haul_list *given)
     dict->count = kept;
 }
 
-int haul_dict_check_receiving(const struct haul_dict *dict)
+int haul_dict_check_sendable(const struct haul_dict *dict)
 {
     if (!dict->receiving)
         return 0;
     return haul_fail(HAUL_BUSY, "the dict is being received into; wait, or use another dict");
 }
 
-static int check_idle(const struct haul_dict *dict)
+int haul_dict_check_idle(const struct haul_dict *dict)
 {
-    int err = haul_dict_check_receiving(dict);
+    int err = haul_dict_check_sendable(dict);
     if (err || dict->in_flight == 0)
         return err;
     return haul_fail(HAUL_BUSY,
@@ -162,7 +162,7 @@ static int check_idle(const struct haul_dict *dict)
 /* As put_entry(), if no send has the dict; under the lock. */
 static int add_entry(struct haul_dict *dict, struct haul_dict_entry *entry)
 {
-    int err = check_idle(dict);
+    int err = haul_dict_check_idle(dict);
     if (!err)
         return put_entry(dict, entry);
     haul_dict_entry_free(entry);
@@ -299,7 +299,7 @@ int haul_dict_give(struct haul_dict *dict, const char *key)
     if (err)
         return err;
     struct haul_dict_entry *entry = haul_dict_entry_find(dict, key);
-    err = check_idle(dict);
+    err = haul_dict_check_idle(dict);
     if (!entry)
         err = haul_fail(HAUL_NOT_FOUND, "the dict has no array \"%s\"", key);
     else if (!err && !entry->block)
@@ -331,17 +331,18 @@ int haul_dict_clear(struct haul_dict *dict)
     int err = haul_engine_enter(dict->engine);
     if (err)
         return err;
-    err = check_idle(dict);
+    err = haul_dict_check_idle(dict);
     if (!err)
         free_entries(dict);
     haul_engine_leave(dict->engine);
     return err;
 }
 
-int haul_dict_copy_types(const struct haul_dict *dict, struct haul_dict **made)
+int haul_dict_copy_types(struct haul_engine *engine, const struct haul_dict *dict,
+                         struct haul_dict **made)
 {
     struct haul_dict *copy = NULL;
-    int err = make_dict(dict->engine, &copy);
+    int err = make_dict(engine, &copy);
     for (size_t i = 0; i < dict->count && !err; i++) {
         struct haul_dict_entry *entry;
         err = make_entry(&dict->entries[i]->array, &entry);
@@ -357,20 +358,25 @@ int haul_dict_copy_types(const struct haul_dict *dict, struct haul_dict **made)
     return err;
 }
 
-static bool is_idle(void *arg)
+static bool has_no_sends(void *arg)
 {
     return ((struct haul_dict *)arg)->in_flight == 0;
 }
 
 int haul_dict_wait(struct haul_dict *dict, int64_t timeout_ns)
 {
-    int err = haul_engine_enter(dict->engine);
+    struct haul_engine *engine = dict->engine;
+    int err = haul_engine_enter(engine);
     if (err)
         return err;
-    err = haul_drive_wait(&dict->engine->drive, is_idle, dict, haul_deadline_ns(timeout_ns));
+    haul_engine_retain(engine);
+    atomic_fetch_add(&dict->references, 1); /* it may be destroyed meanwhile */
+    err = haul_drive_wait(&engine->drive, has_no_sends, dict, haul_deadline_ns(timeout_ns));
     if (err)
         haul_fail(err, "%u sends of the dict are still under way", dict->in_flight);
-    haul_engine_leave(dict->engine);
+    haul_dict_unreference(dict);
+    haul_engine_leave(engine);
+    haul_engine_release(engine);
     return err;
 }
 

@@ -94,19 +94,22 @@ struct haul_dict {
     struct haul_dict_entry **entries;
     const struct haul_array **by_key; /* theirs, sorted by their keys (keys.h) */
     size_t count, capacity;
-    unsigned in_flight; /* ops and a receive that borrow its arrays */
-    bool receiving;     /* into it */
+    unsigned in_flight; /* ops that borrow its arrays */
+    bool receiving;     /* into it: nothing else may have it */
 };
 void haul_dict_unreference(struct haul_dict *dict);
 /* Moves the arrays that were given away to `given`. */
 void haul_dict_take_given(struct haul_dict *dict, struct haul_list *given);
-/* HAUL_BUSY while a receive into it is under way. */
-int haul_dict_check_receiving(const struct haul_dict *dict);
+/* HAUL_BUSY while it is received into. */
+int haul_dict_check_sendable(const struct haul_dict *dict);
+/* HAUL_BUSY while it is received into, or a send of it is under way. */
+int haul_dict_check_idle(const struct haul_dict *dict);
 /* HAUL_INVALID if an array is only a type. */
 int haul_dict_check_data(const struct haul_dict *dict);
 /* The array of this key, or NULL. */
 struct haul_dict_entry *haul_dict_entry_find(const struct haul_dict *dict, const char *key);
-/* A dict with the same keys and types, without data; under the lock. */
-int haul_dict_copy_types(const struct haul_dict *dict, struct haul_dict **copy);
+/* A dict of this engine with the same keys and types, without data; under its lock. */
+int haul_dict_copy_types(struct haul_engine *engine, const struct haul_dict *dict,
+                         struct haul_dict **copy);
 
 #endif

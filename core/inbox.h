@@ -29,8 +29,8 @@ struct haul_inbox {
 struct haul_destination {
     struct haul_list node; /* in the inbox; linked to itself when not posted */
     struct haul_inbox *inbox;
-    const struct haul_dict *first; /* row 0 */
-    struct haul_block *block;      /* where the arrays lie, NULL: the user's memory */
+    const struct haul_dict *row0;
+    struct haul_block *block; /* where the arrays lie, NULL: the user's memory */
     size_t rows;
     struct haul_message **message; /* per row, NULL: free */
     size_t claimed, whole;

@@ -203,14 +203,17 @@ struct one_row {
     struct haul_message *message;
 };
 
-static int make_row(struct haul_dict *dict, struct one_row *row)
+static int make_row(const struct haul_inbox *inbox, const struct haul_dict *dict,
+                    struct one_row *row)
 {
-    if (dict->in_flight > 0)
-        return haul_fail(HAUL_BUSY, "the destination is being sent, or received into");
-    int err = haul_dict_check_data(dict);
+    if (dict->engine != inbox->engine)
+        return haul_fail(HAUL_INVALID, "the dict was made from another context than the server");
+    int err = haul_dict_check_idle(dict);
+    if (!err)
+        err = haul_dict_check_data(dict);
     if (err)
         return err;
-    *row = (struct one_row){.destination = {.first = dict, .rows = 1}};
+    *row = (struct one_row){.destination = {.row0 = dict, .rows = 1}};
     row->destination.message = &row->message;
     haul_list_init(&row->destination.node);
     return 0;
@@ -245,15 +248,13 @@ static int receive_into(struct haul_inbox *inbox, struct haul_dict *dict,
                         struct haul_message **message, int64_t timeout_ns)
 {
     struct one_row row;
-    int err = make_row(dict, &row);
+    int err = make_row(inbox, dict, &row);
     if (err)
         return err;
     atomic_fetch_add(&dict->references, 1); /* it may be destroyed meanwhile */
-    dict->in_flight++;
     dict->receiving = true;
     err = receive_row(inbox, &row.destination, timeout_ns);
     dict->receiving = false;
-    dict->in_flight--;
     haul_dict_unreference(dict);
     if (err)
         return err;

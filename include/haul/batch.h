@@ -11,11 +11,11 @@ extern "C" {
 
 struct haul_batch;
 
-/* A batch has, for each array of `row` (data is not looked at), one array of shape [rows, ...].
- * Each message that arrives fills one row of all of them; it must hold exactly the keys of `row`
- * with their dtypes and shapes, or is refused to its sender. The memory is the pool's. Owned by the
- * caller. Errors: HAUL_INVALID (rows 0, HAUL_FORTRAN, HAUL_NDIM_MAX axes), HAUL_TOO_LARGE,
- * HAUL_NO_MEMORY. */
+/* A batch has, for each array of `row` (data is not looked at; of any context), one array of shape
+ * [rows, ...]. Each message that arrives fills one row of all of them; it must hold exactly the
+ * keys of `row` with their dtypes and shapes, or is refused to its sender. The memory is the
+ * pool's. Owned by the caller. Errors: HAUL_INVALID (rows 0, HAUL_FORTRAN, HAUL_NDIM_MAX axes),
+ * HAUL_TOO_LARGE, HAUL_NO_MEMORY. */
 HAUL_API int haul_batch_create(struct haul_context *context, const struct haul_dict *row,
                                size_t rows, struct haul_batch **batch);
 /* Gives the batch to the server to be filled: the rows of an earlier filling are released (peers

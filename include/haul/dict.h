@@ -67,8 +67,8 @@ HAUL_API uint32_t haul_dtype_parse(const char *name);
 struct haul_dict;
 
 /* An empty dict. Owned by the caller; used by one thread at a time, except that any number of sends
- * of it may be under way. While one is, or a receive into it, put, alloc, give and clear answer
- * HAUL_BUSY. Errors: HAUL_NO_MEMORY. */
+ * of it may be under way, or one receive into it. Meanwhile put, alloc, give and clear answer
+ * HAUL_BUSY; so does a send while it is received into. Errors: HAUL_NO_MEMORY. */
 HAUL_API int haul_dict_create(struct haul_context *context, struct haul_dict **dict);
 
 /* Adds an array, or replaces the one of the same key. Key and shape are copied; `data` is borrowed:
@@ -114,7 +114,8 @@ HAUL_API int haul_dict_clear(struct haul_dict *dict);
 HAUL_API int haul_dict_wait(struct haul_dict *dict, int64_t timeout_ns);
 
 /* Ends the dict. Sends under way keep what they need of it; borrowed arrays stay borrowed by them.
- */
+ * A receive into it goes on; but its arrays from haul_dict_alloc() are gone when that returns, also
+ * for the message. */
 HAUL_API void haul_dict_destroy(struct haul_dict *dict);
 
 #ifdef __cplusplus

@@ -30,7 +30,7 @@ HAUL_API bool haul_message_wants_reply(const struct haul_message *message);
  * that the call set aside for it (64 KiB: it is copied), else when the caller holds all of it. A
  * reply that ends by its timeout is taken back, and the call ends with HAUL_NO_REPLY. Errors:
  * HAUL_INVALID (nobody waits for a reply, or it was given), HAUL_PEER_LOST, HAUL_TIMEOUT,
- * HAUL_BORROWED. */
+ * HAUL_BORROWED, HAUL_BUSY (the dict is being received into: the reply can be given again). */
 HAUL_API int haul_reply(struct haul_message *message, struct haul_dict *dict, int64_t timeout_ns);
 /* Starts a reply, whose op ends when haul_reply() would return. Never waits. */
 HAUL_API int haul_reply_async(struct haul_message *message, struct haul_dict *dict,

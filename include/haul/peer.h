@@ -25,7 +25,8 @@ HAUL_API int haul_connect(struct haul_context *context, const char *address, int
 /* Sends the dict; returns when the receiver holds all of it. On HAUL_TIMEOUT and HAUL_INTERRUPTED
  * the send was cancelled and the arrays are the caller's again; the receiver has the message whole
  * or not at all. HAUL_BORROWED: the time ran out, but the provider cannot give the arrays back yet
- * (zmq): see haul_dict_wait(). HAUL_BUSY: the dict is being received into. */
+ * (zmq): see haul_dict_wait(). HAUL_BUSY, also of the functions below: the dict is being
+ * received into. */
 HAUL_API int haul_send(struct haul_peer *peer, struct haul_dict *dict, int64_t timeout_ns);
 /* Starts a send. Never waits. */
 HAUL_API int haul_send_async(struct haul_peer *peer, struct haul_dict *dict, struct haul_op **op);

@@ -29,7 +29,8 @@ HAUL_API int haul_recv(struct haul_server *server, struct haul_message **message
  * destination's. A server whose last receive was of this kind leaves large messages with their
  * senders until the next one names memory; one that came in part when its wait ended is brought to
  * the pool at once, and copied by the next receive. Errors: as haul_recv(), HAUL_INVALID (an array
- * without data), HAUL_BUSY (the destination is being sent or received into), HAUL_NO_MEMORY. */
+ * without data, a dict of another context), HAUL_BUSY (the destination is being sent or received
+ * into), HAUL_NO_MEMORY. */
 HAUL_API int haul_recv_into(struct haul_server *server, struct haul_dict *destination,
                             struct haul_message **message, int64_t timeout_ns);
 

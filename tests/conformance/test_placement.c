@@ -177,6 +177,25 @@ static void test_no_send_of_a_destination(void **state)
     free(small);
 }
 
+/* It says types to a batch, but is no place to receive into. */
+static void test_dict_of_another_context(void **state)
+{
+    struct pair *pair = *state;
+    char x;
+    struct haul_dict *dict = dict_of(pair->client_context, "x", &x, 1, 1);
+    struct haul_message *message;
+    struct haul_batch *batch;
+    FAILS(HAUL_INVALID, "another context",
+          haul_recv_into(pair->server, dict, &message, HAUL_FOREVER));
+    OK(haul_batch_create(pair->server_context, dict, 1, &batch));
+    OK(haul_batch_post(batch, pair->server));
+    OK(haul_send(pair->peer, dict, WAIT_NS));
+    OK(haul_batch_wait(batch, WAIT_NS));
+    assert_true(is_filled(haul_batch_find(batch, "x")->data, 1, 1));
+    haul_batch_destroy(batch);
+    haul_dict_destroy(dict);
+}
+
 static void test_destroyed_meanwhile(void **state)
 {
     struct pair *pair = *state;
@@ -689,6 +708,7 @@ int main(void)
         TEST(test_recv_into),
         TEST(test_misfits_are_refused),
         TEST(test_no_send_of_a_destination),
+        TEST(test_dict_of_another_context),
         TEST(test_destroyed_meanwhile),
         TEST(test_behind_one_that_goes),
         TEST(test_mixed_receives),
