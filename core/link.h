@@ -75,6 +75,7 @@ struct haul_link {
     uint64_t reads_moved_ns;  /* when one was issued or ended last */
     bool rma_failed;          /* reads failed: the channel is used from now on */
     bool took_back;           /* the last fence was for memory: no fault of the path */
+    bool peer_ended;          /* a read says so: no fault of the path either */
     uint64_t last_turn;       /* when a fetch of it was last started, in engine->fetch_turns */
     bool choosing;            /* among rma providers */
     bool probing;             /* the read that proves the one chosen is under way */

@@ -145,8 +145,9 @@ static void leave_path(struct haul_link *link)
 {
     if (link->rma_failed)
         return; /* said for another message of it */
-    haul_log(HAUL_LOG_WARNING, "%s: reading by %s failed; its arrays come over %s from now on",
-             link->peer->address, link->rma->name, link->transport->name);
+    haul_log(link->peer_ended ? HAUL_LOG_INFO : HAUL_LOG_WARNING,
+             "%s: reading by %s failed; its arrays come over %s from now on", link->peer->address,
+             link->rma->name, link->transport->name);
     HAUL_COUNT(link->peer, rma_failures, 1);
     snprintf(link->peer->why, sizeof link->peer->why, "%s: a read failed", link->rma->name);
     link->rma_failed = true;
@@ -279,6 +280,7 @@ static void message_read_done(struct haul_message *message, const struct haul_re
     if (err) {
         message->reads_failed = true;
         message->path_failed |= err != HAUL_CANCELLED || !message->link->took_back;
+        message->link->peer_ended |= err == HAUL_CLOSED;
     } else if (read->landing) {
         message->proven = true;
     } else {

@@ -199,7 +199,8 @@ struct haul_host {
     const char *(*link_host)(struct haul_link *link, char host[HAUL_HOST_MAX]);
 
     /* rma: a read has ended: 0, or why it failed. Exactly once per read(); the memory is not
-     * touched any more. May be called from inside read(). */
+     * touched any more. May be called from inside read(). HAUL_CLOSED: the other process has ended,
+     * which its connection will tell, too: nothing is wrong with the path. */
     void (*read_done)(void *cookie, int err);
 };
 

@@ -42,7 +42,7 @@ struct haul_shm_copier {
 static int error_of(int number)
 {
     if (number == ESRCH)
-        return HAUL_PEER_LOST;
+        return HAUL_CLOSED;
     if (number == EPERM || number == ENOSYS)
         return HAUL_UNSUPPORTED;
     return number == ENOMEM ? HAUL_NO_MEMORY : HAUL_PROTOCOL;
@@ -63,7 +63,7 @@ static ssize_t copy_some(const struct haul_shm_copy *copy)
     if (got < 0)
         return error_of(errno);
     if (got < (ssize_t)sizeof cookie || memcmp(cookie, peer->cookie, sizeof cookie) != 0)
-        return HAUL_PEER_LOST; /* another process has its number by now */
+        return HAUL_CLOSED; /* another process has its number by now */
     got -= (ssize_t)sizeof cookie;
     return got > 0 || copy->bytes == 0 ? got : HAUL_PROTOCOL;
 }

@@ -110,7 +110,7 @@ static size_t start(struct haul_shm_read *read)
 static const char *reason(int err)
 {
     switch (err) {
-    case HAUL_PEER_LOST:
+    case HAUL_CLOSED:
         return "it has ended";
     case HAUL_UNSUPPORTED:
         return "its memory may not be read from here";
@@ -128,8 +128,9 @@ static void end(struct haul_shm_read *read)
     void *cookie = read->cookie;
     int err = read->fenced ? HAUL_CANCELLED : read->job.err;
     if (err && !read->fenced)
-        haul_shm_host->log(HAUL_LOG_WARNING, "shm: an array of process %d cannot be read: %s",
-                           (int)peer->pid, reason(err));
+        haul_shm_host->log(err == HAUL_CLOSED ? HAUL_LOG_INFO : HAUL_LOG_WARNING,
+                           "shm: an array of process %d cannot be read: %s", (int)peer->pid,
+                           reason(err));
     if (read->window)
         haul_shm_unmap(read->window);
     peer->reads--;

@@ -260,7 +260,7 @@ void haul_shm_reads_free(struct haul_shm *shm);
 /* ---- copy.c: bytes of another process, or of a window, by several threads ---------------------
  */
 
-/* All of it, in this thread. Errors: HAUL_PEER_LOST (the process has ended), HAUL_UNSUPPORTED (it
+/* All of it, in this thread. Errors: HAUL_CLOSED (the process has ended), HAUL_UNSUPPORTED (it
  * is not permitted), HAUL_NO_MEMORY, HAUL_PROTOCOL (there is no such memory); without a sentence.
  */
 int haul_shm_copy(struct haul_shm_copy copy);

@@ -395,7 +395,7 @@ static void another_process_is_not_read(void **state)
     set_up(&stage);
     attach(&stage);
     *(uint8_t *)(uintptr_t)haul_get_u64(stage.blob + BLOB_COOKIE - 8) ^= 1;
-    fail_to_read(&stage, HAUL_PEER_LOST);
+    fail_to_read(&stage, HAUL_CLOSED);
     tear_down(&stage);
 }
 
