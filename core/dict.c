@@ -142,16 +142,17 @@ void haul_dict_take_given(struct haul_dict *dict, struct haul_list *given)
     dict->count = kept;
 }
 
-int haul_dict_check_sendable(const struct haul_dict *dict)
+static int check_not_receiving(const struct haul_dict *dict)
 {
     if (!dict->receiving)
         return 0;
     return haul_fail(HAUL_BUSY, "the dict is being received into; wait, or use another dict");
 }
 
-int haul_dict_check_idle(const struct haul_dict *dict)
+/* Neither received into, nor sent. */
+static int check_idle(const struct haul_dict *dict)
 {
-    int err = haul_dict_check_sendable(dict);
+    int err = check_not_receiving(dict);
     if (err || dict->in_flight == 0)
         return err;
     return haul_fail(HAUL_BUSY,
@@ -162,14 +163,21 @@ int haul_dict_check_idle(const struct haul_dict *dict)
 /* As put_entry(), if no send has the dict; under the lock. */
 static int add_entry(struct haul_dict *dict, struct haul_dict_entry *entry)
 {
-    int err = haul_dict_check_idle(dict);
+    int err = check_idle(dict);
     if (!err)
         return put_entry(dict, entry);
     haul_dict_entry_free(entry);
     return err;
 }
 
-int haul_dict_check_data(const struct haul_dict *dict)
+static int check_engine(const struct haul_dict *dict, const struct haul_engine *engine)
+{
+    if (dict->engine == engine)
+        return 0;
+    return haul_fail(HAUL_INVALID, "the dict was made from another context");
+}
+
+static int check_data(const struct haul_dict *dict)
 {
     for (size_t i = 0; i < dict->count; i++) {
         const struct haul_array *array = &dict->entries[i]->array;
@@ -178,6 +186,22 @@ int haul_dict_check_data(const struct haul_dict *dict)
                              (unsigned long long)array->nbytes);
     }
     return 0;
+}
+
+int haul_dict_check_sendable(const struct haul_dict *dict, const struct haul_engine *engine)
+{
+    int err = check_engine(dict, engine);
+    if (!err)
+        err = check_not_receiving(dict);
+    return err ? err : check_data(dict);
+}
+
+int haul_dict_check_destination(const struct haul_dict *dict, const struct haul_engine *engine)
+{
+    int err = check_engine(dict, engine);
+    if (!err)
+        err = check_idle(dict);
+    return err ? err : check_data(dict);
 }
 
 struct haul_dict_entry *haul_dict_entry_find(const struct haul_dict *dict, const char *key)
@@ -299,7 +323,7 @@ int haul_dict_give(struct haul_dict *dict, const char *key)
     if (err)
         return err;
     struct haul_dict_entry *entry = haul_dict_entry_find(dict, key);
-    err = haul_dict_check_idle(dict);
+    err = check_idle(dict);
     if (!entry)
         err = haul_fail(HAUL_NOT_FOUND, "the dict has no array \"%s\"", key);
     else if (!err && !entry->block)
@@ -331,7 +355,7 @@ int haul_dict_clear(struct haul_dict *dict)
     int err = haul_engine_enter(dict->engine);
     if (err)
         return err;
-    err = haul_dict_check_idle(dict);
+    err = check_idle(dict);
     if (!err)
         free_entries(dict);
     haul_engine_leave(dict->engine);

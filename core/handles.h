@@ -100,12 +100,11 @@ struct haul_dict {
 void haul_dict_unreference(struct haul_dict *dict);
 /* Moves the arrays that were given away to `given`. */
 void haul_dict_take_given(struct haul_dict *dict, struct haul_list *given);
-/* HAUL_BUSY while it is received into. */
-int haul_dict_check_sendable(const struct haul_dict *dict);
-/* HAUL_BUSY while it is received into, or a send of it is under way. */
-int haul_dict_check_idle(const struct haul_dict *dict);
-/* HAUL_INVALID if an array is only a type. */
-int haul_dict_check_data(const struct haul_dict *dict);
+/* Whether an op of `engine` may send it, a receive of `engine` fill it. HAUL_INVALID for a dict of
+ * another context or with an array that is only a type; HAUL_BUSY while it is received into, as a
+ * destination also while a send has it. */
+int haul_dict_check_sendable(const struct haul_dict *dict, const struct haul_engine *engine);
+int haul_dict_check_destination(const struct haul_dict *dict, const struct haul_engine *engine);
 /* The array of this key, or NULL. */
 struct haul_dict_entry *haul_dict_entry_find(const struct haul_dict *dict, const char *key);
 /* A dict of this engine with the same keys and types, without data; under its lock. */

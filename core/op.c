@@ -75,11 +75,7 @@ int haul_op_create(struct haul_peer *peer, struct haul_dict *dict, enum haul_op_
                    struct haul_op **made)
 {
     struct haul_engine *engine = peer->engine;
-    if (dict->engine != engine)
-        return haul_fail(HAUL_INVALID, "the dict was made from another context than the peer");
-    int err = haul_dict_check_sendable(dict);
-    if (!err)
-        err = haul_dict_check_data(dict);
+    int err = haul_dict_check_sendable(dict, engine);
     if (err)
         return err;
     struct haul_op *op = take_op(engine);

@@ -206,11 +206,7 @@ struct one_row {
 static int make_row(const struct haul_inbox *inbox, const struct haul_dict *dict,
                     struct one_row *row)
 {
-    if (dict->engine != inbox->engine)
-        return haul_fail(HAUL_INVALID, "the dict was made from another context than the server");
-    int err = haul_dict_check_idle(dict);
-    if (!err)
-        err = haul_dict_check_data(dict);
+    int err = haul_dict_check_destination(dict, inbox->engine);
     if (err)
         return err;
     *row = (struct one_row){.destination = {.row0 = dict, .rows = 1}};

@@ -19,6 +19,12 @@ void fails_(int wanted, const char *words, int err, const char *call, const char
     _fail(file, line);
 }
 
+void finish_(struct haul_op *op, const char *name, const char *file, int line)
+{
+    ok_(haul_op_wait(op, WAIT_NS), name, file, line);
+    haul_op_release(op);
+}
+
 static struct haul_context *open_with(const char *setting, va_list settings)
 {
     struct haul_options *options;

@@ -26,6 +26,9 @@ void ok_(int err, const char *call, const char *file, int line);
 /* The call must fail so, with a detail that holds `words`. */
 #define FAILS(err, words, call) fails_((err), (words), (call), #call, __FILE__, __LINE__)
 void fails_(int wanted, const char *words, int err, const char *call, const char *file, int line);
+/* The op ends well; released. */
+#define FINISH(op) finish_((op), #op, __FILE__, __LINE__)
+void finish_(struct haul_op *op, const char *name, const char *file, int line);
 
 struct pair {
     struct haul_context *server_context, *client_context;

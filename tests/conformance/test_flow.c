@@ -32,8 +32,7 @@ static void test_kept_messages_stop_the_sender(void **state)
         haul_message_release(message);
     }
     for (int i = 0; i < 6; i++) {
-        OK(haul_op_wait(ops[i], WAIT_NS));
-        haul_op_release(ops[i]);
+        FINISH(ops[i]);
     }
     FAILS(HAUL_TIMEOUT, "no message", haul_recv(pair->server, &message, SHORT_NS));
     haul_dict_destroy(dict);
@@ -58,8 +57,7 @@ static void test_some_kept_messages_do_not_starve(void **state)
         OK(haul_send_async(pair->peer, dict, &op));
         OK(haul_recv(pair->server, &message, WAIT_NS));
         haul_message_release(message);
-        OK(haul_op_wait(op, WAIT_NS));
-        haul_op_release(op);
+        FINISH(op);
     }
     release_all(kept, 15);
     haul_dict_destroy(dict);
@@ -88,8 +86,7 @@ static void test_cancelled_sends_give_their_credit_back(void **state)
         haul_message_release(message);
         haul_op_wait(op, SHORT_NS);
     }
-    OK(haul_op_wait(op, WAIT_NS));
-    haul_op_release(op);
+    FINISH(op);
     haul_dict_destroy(dict);
     pair_close(pair);
 }
@@ -111,8 +108,7 @@ static void test_rows_hold_no_credits(void **state)
         OK(haul_send_async(pair->peer, dict, &ops[i]));
     OK(haul_batch_wait(batch, WAIT_NS));
     for (int i = 0; i < ROWS; i++) {
-        OK(haul_op_wait(ops[i], WAIT_NS));
-        haul_op_release(ops[i]);
+        FINISH(ops[i]);
     }
     haul_batch_destroy(batch);
     haul_dict_destroy(dict);
@@ -152,8 +148,7 @@ static void test_small_pool(void **state)
     for (unsigned i = 0; i < PEERS; i++) {
         assert_int_equal(got[i], EACH);
         for (unsigned k = 0; k < EACH; k++) {
-            OK(haul_op_wait(ops[i][k], WAIT_NS));
-            haul_op_release(ops[i][k]);
+            FINISH(ops[i][k]);
         }
         haul_dict_destroy(dicts[i]);
         haul_peer_release(peers[i]);
@@ -195,8 +190,7 @@ static void test_small_blocks_in_a_small_pool(void **state)
     }
     for (unsigned i = 0; i < PEERS; i++) {
         for (unsigned k = 0; k < EACH; k++) {
-            OK(haul_op_wait(ops[i][k], WAIT_NS));
-            haul_op_release(ops[i][k]);
+            FINISH(ops[i][k]);
         }
         haul_peer_release(peers[i]);
     }
@@ -250,8 +244,7 @@ static void test_exhausted_pool_is_explained(void **state)
     haul_message_release(third);
     haul_message_release(kept[1]);
     for (int i = 0; i < 3; i++) {
-        OK(haul_op_wait(ops[i], WAIT_NS));
-        haul_op_release(ops[i]);
+        FINISH(ops[i]);
     }
     haul_log_set(NULL, NULL);
     free(logged);
@@ -289,8 +282,7 @@ static void test_receives_that_are_too_short_are_explained(void **state)
         OK(haul_batch_post(batch, pair->server));
         OK(haul_batch_wait(batch, WAIT_NS));
     }
-    OK(haul_op_wait(op, WAIT_NS));
-    haul_op_release(op);
+    FINISH(op);
     haul_log_set(NULL, NULL);
     free(logged);
     logged = NULL;
@@ -335,8 +327,7 @@ static void *flood_main(void *arg)
     for (int i = 0; i < FLOOD_MESSAGES; i++)
         OK(haul_send_async(flood->peer, dict, &ops[i]));
     for (int i = 0; i < FLOOD_MESSAGES; i++) {
-        OK(haul_op_wait(ops[i], WAIT_NS));
-        haul_op_release(ops[i]);
+        FINISH(ops[i]);
     }
     haul_dict_destroy(dict);
     free(data);
@@ -419,8 +410,7 @@ static struct haul_op *start_bytes(struct haul_context *context, struct haul_pee
 
 static void end_op(struct haul_op *op)
 {
-    OK(haul_op_wait(op, WAIT_NS));
-    haul_op_release(op);
+    FINISH(op);
 }
 
 /* Both hold one request that fills most of the pool, and a second one waits for it. The reply to a
@@ -613,8 +603,7 @@ static void test_timeouts_take_the_message_back(void **state)
         if (last)
             break;
     } while (true);
-    OK(haul_op_wait(op, WAIT_NS));
-    haul_op_release(op);
+    FINISH(op);
     haul_dict_destroy(dict);
     free(data);
 }
@@ -643,8 +632,7 @@ static void test_many_peers(void **state)
             haul_message_release(message);
         }
         for (unsigned i = 0; i < PEERS; i++) {
-            OK(haul_op_wait(ops[i], WAIT_NS));
-            haul_op_release(ops[i]);
+            FINISH(ops[i]);
         }
     }
     for (unsigned i = 0; i < PEERS; i++) {

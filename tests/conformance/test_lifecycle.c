@@ -264,8 +264,7 @@ static void test_cancel(void **state)
     }
     assert_bytes(message, "y", sizeof small, 2);
     haul_message_release(message);
-    OK(haul_op_wait(op, WAIT_NS));
-    haul_op_release(op);
+    FINISH(op);
     haul_dict_destroy(dict);
     haul_dict_destroy(last);
 }
@@ -296,8 +295,7 @@ static void test_fork(void **state)
     OK(haul_block_alloc(pair->client_context, BYTES, &block));
     OK(haul_send_async(pair->peer, dict, &op));
     OK(haul_recv(pair->server, &message, WAIT_NS));
-    OK(haul_op_wait(op, WAIT_NS));
-    haul_op_release(op);
+    FINISH(op);
     pid_t child = fork();
     if (child == 0) {
         struct haul_message *other;
@@ -329,8 +327,7 @@ static void test_fork(void **state)
     OK(haul_recv(pair->server, &message, WAIT_NS));
     assert_bytes(message, "x", BYTES, 1);
     haul_message_release(message);
-    OK(haul_op_wait(op, WAIT_NS));
-    haul_op_release(op);
+    FINISH(op);
     haul_dict_destroy(dict);
 }
 
@@ -347,8 +344,7 @@ static void test_fork_after_close(void **state)
     (void)state;
     OK(haul_send_async(pair->peer, dict, &op));
     OK(haul_recv(pair->server, &message, WAIT_NS));
-    OK(haul_op_wait(op, WAIT_NS));
-    haul_op_release(op);
+    FINISH(op);
     pair_close(pair);
     pid_t child = fork();
     if (child == 0) {
@@ -578,17 +574,19 @@ static void test_many_threads(void **state)
     OK(haul_listen(pair->server_context, "127.0.0.1:0", &pair->server));
 }
 
+/* Waits for an op, or for all sends of a dict. */
 struct waiter {
     struct haul_op *op;
+    struct haul_dict *dict;
     pid_t tid; /* 0: not running yet */
     pthread_t thread;
 };
 
-static void *wait_for_op(void *arg)
+static void *wait_for_it(void *arg)
 {
     struct waiter *waiter = arg;
     __atomic_store_n(&waiter->tid, (pid_t)syscall(SYS_gettid), __ATOMIC_RELEASE);
-    OK(haul_op_wait(waiter->op, WAIT_NS));
+    OK(waiter->op ? haul_op_wait(waiter->op, WAIT_NS) : haul_dict_wait(waiter->dict, WAIT_NS));
     return NULL;
 }
 
@@ -605,12 +603,11 @@ static bool sleeps(pid_t tid)
     return name_end && strncmp(name_end, ") S", 3) == 0;
 }
 
-/* Starts a thread that waits for the op; returns when it sleeps. */
-static void start_waiter(struct waiter *waiter, struct haul_op *op)
+/* Starts its thread; returns when that sleeps. */
+static void start_waiter(struct waiter *waiter)
 {
     pid_t tid;
-    *waiter = (struct waiter){.op = op};
-    assert_int_equal(pthread_create(&waiter->thread, NULL, wait_for_op, waiter), 0);
+    assert_int_equal(pthread_create(&waiter->thread, NULL, wait_for_it, waiter), 0);
     while (!(tid = __atomic_load_n(&waiter->tid, __ATOMIC_ACQUIRE)) || !sleeps(tid))
         sched_yield();
 }
@@ -641,7 +638,8 @@ static void test_waits_that_end_together(void **state)
         for (int i = 0; i < WAITS; i++) {
             OK(haul_call_async(pair->peer, dict, &calls[i]));
             OK(haul_recv(pair->server, &messages[i], WAIT_NS));
-            start_waiter(&waiters[i], calls[i]);
+            waiters[i] = (struct waiter){.op = calls[i]};
+            start_waiter(&waiters[i]);
         }
         for (int i = 0; i < WAITS; i++) {
             if (i == WAITS - 1) {
@@ -654,13 +652,37 @@ static void test_waits_that_end_together(void **state)
         }
         pthread_join(waiters[WAITS - 1].thread, NULL);
         for (int i = 0; i < WAITS; i++) {
-            OK(haul_op_wait(replies[i], WAIT_NS));
-            haul_op_release(replies[i]);
+            FINISH(replies[i]);
             haul_op_release(calls[i]);
         }
     }
     haul_dict_destroy(answer);
     haul_dict_destroy(dict);
+}
+
+static void test_dict_destroyed_in_its_wait(void **state)
+{
+    struct pair *pair = pair_open("credits", "1", NULL);
+    char data[2];
+    struct haul_dict *first = dict_of(pair->client_context, "x", &data[0], 1, 1);
+    struct haul_dict *second = dict_of(pair->client_context, "x", &data[1], 1, 2);
+    struct waiter waiter = {.dict = second};
+    struct haul_op *ops[2];
+    (void)state;
+    OK(haul_send_async(pair->peer, first, &ops[0]));
+    OK(haul_send_async(pair->peer, second, &ops[1])); /* until the first has been released */
+    start_waiter(&waiter);
+    haul_dict_destroy(second);
+    for (unsigned i = 0; i < 2; i++) {
+        struct haul_message *message;
+        OK(haul_recv(pair->server, &message, WAIT_NS));
+        assert_bytes(message, "x", 1, i + 1);
+        haul_message_release(message);
+        FINISH(ops[i]);
+    }
+    pthread_join(waiter.thread, NULL);
+    haul_dict_destroy(first);
+    pair_close(pair);
 }
 
 /* Clients redial a server that came back; the op that was under way fails, the next one succeeds.
@@ -763,6 +785,7 @@ int main(void)
         TEST(test_narrow_descriptors),
         TEST(test_interrupt_is_asked),
         TEST(test_waits_that_end_together),
+        cmocka_unit_test(test_dict_destroyed_in_its_wait),
         TEST(test_many_threads),
         TEST(test_server_restarts),
         TEST(test_clear_errors),

@@ -31,12 +31,24 @@ static void landing_free(struct landing *landing)
 }
 
 /* What a client sends to it; keys in the other order. */
-static struct haul_dict *fitting(struct haul_context *context, char *large, char *small,
-                                 uint64_t seed)
+struct parcel {
+    struct haul_dict *dict;
+    char *large, *small;
+};
+
+static struct parcel parcel_of(struct pair *pair, uint64_t seed)
 {
-    struct haul_dict *dict = dict_of(context, "small", small, SMALL, seed);
-    put_bytes(dict, "large", large, LARGE, seed + 1);
-    return dict;
+    struct parcel parcel = {.large = malloc(LARGE), .small = malloc(SMALL)};
+    parcel.dict = dict_of(pair->client_context, "small", parcel.small, SMALL, seed);
+    put_bytes(parcel.dict, "large", parcel.large, LARGE, seed + 1);
+    return parcel;
+}
+
+static void parcel_free(struct parcel *parcel)
+{
+    haul_dict_destroy(parcel->dict);
+    free(parcel->large);
+    free(parcel->small);
 }
 
 static void assert_landed(const struct landing *landing, const struct haul_message *message,
@@ -52,22 +64,18 @@ static void test_recv_into(void **state)
 {
     struct pair *pair = *state;
     struct landing landing = landing_of(pair);
-    char *large = malloc(LARGE), *small = malloc(SMALL);
     for (unsigned i = 0; i < 10; i++) {
         struct haul_op *op;
         struct haul_message *message;
-        struct haul_dict *dict = fitting(pair->client_context, large, small, i);
-        OK(haul_send_async(pair->peer, dict, &op));
+        struct parcel parcel = parcel_of(pair, i);
+        OK(haul_send_async(pair->peer, parcel.dict, &op));
         OK(haul_recv_into(pair->server, landing.dict, &message, WAIT_NS));
         assert_landed(&landing, message, i);
         haul_message_release(message);
-        OK(haul_op_wait(op, WAIT_NS));
-        haul_op_release(op);
-        haul_dict_destroy(dict);
+        FINISH(op);
+        parcel_free(&parcel);
     }
     landing_free(&landing);
-    free(large);
-    free(small);
 }
 
 static void expect_refusal(struct pair *pair, struct landing *landing, struct haul_dict *dict,
@@ -82,37 +90,35 @@ static void expect_refusal(struct pair *pair, struct landing *landing, struct ha
         FAILS(HAUL_TIMEOUT, "", haul_recv_into(pair->server, landing->dict, &message, SHORT_NS));
     FAILS(HAUL_REFUSED, words, haul_op_wait(op, WAIT_NS));
     haul_op_release(op);
-    haul_dict_destroy(dict);
 }
 
 static void test_misfits_are_refused(void **state)
 {
     struct pair *pair = *state;
     struct landing landing = landing_of(pair);
-    char *large = malloc(LARGE), *small = malloc(SMALL), extra;
-    struct haul_dict *dict = fitting(pair->client_context, large, small, 1);
-    put_bytes(dict, "extra", &extra, 1, 1);
-    expect_refusal(pair, &landing, dict, "extra: the receiver does not expect");
-    dict = dict_of(pair->client_context, "large", large, LARGE, 1);
-    expect_refusal(pair, &landing, dict, "small: expected");
-    dict = fitting(pair->client_context, large, small, 1);
-    const uint64_t shape[] = {SMALL / 4};
-    OK(haul_dict_put(dict, "small", HAUL_F32, 1, shape, small));
-    expect_refusal(pair, &landing, dict, "small: expected u8[1000], got f32[250]");
+    struct parcel parcel = parcel_of(pair, 5), more = parcel_of(pair, 1);
+    struct parcel other = parcel_of(pair, 1);
+    struct haul_dict *less = dict_of(pair->client_context, "large", other.large, LARGE, 1);
+    const uint64_t shape = SMALL / 4;
+    char extra;
+    put_bytes(more.dict, "extra", &extra, 1, 1);
+    OK(haul_dict_put(other.dict, "small", HAUL_F32, 1, &shape, other.small));
+    expect_refusal(pair, &landing, more.dict, "extra: the receiver does not expect");
+    expect_refusal(pair, &landing, less, "small: expected");
+    expect_refusal(pair, &landing, other.dict, "small: expected u8[1000], got f32[250]");
 
     struct haul_op *op;
     struct haul_message *message;
-    dict = fitting(pair->client_context, large, small, 5);
-    OK(haul_send_async(pair->peer, dict, &op));
+    OK(haul_send_async(pair->peer, parcel.dict, &op));
     OK(haul_recv_into(pair->server, landing.dict, &message, WAIT_NS));
     assert_landed(&landing, message, 5);
     haul_message_release(message);
-    OK(haul_op_wait(op, WAIT_NS));
-    haul_op_release(op);
-    haul_dict_destroy(dict);
+    FINISH(op);
+    haul_dict_destroy(less);
+    parcel_free(&other);
+    parcel_free(&more);
+    parcel_free(&parcel);
     landing_free(&landing);
-    free(large);
-    free(small);
 }
 
 struct receive {
@@ -139,42 +145,50 @@ static void receive_start(struct receive *receive, struct pair *pair, struct lan
         sched_yield();
 }
 
-/* What bytes are on their way to is not sent, nor changed: it could be given away with them. */
+/* What bytes are on their way to is not sent, nor changed: it could be given away with them. After
+ * that it is. */
 static void test_no_send_of_a_destination(void **state)
 {
     struct pair *pair = *state;
     struct landing landing = landing_of(pair);
-    char *large = malloc(LARGE), *small = malloc(SMALL);
-    struct haul_dict *dict = fitting(pair->client_context, large, small, 3);
-    struct haul_message *first, *sent_on;
-    struct haul_op *op;
-    OK(haul_send_async(pair->peer, dict, &op));
-    OK(haul_recv(pair->server, &first, WAIT_NS));
-    OK(haul_op_wait(op, WAIT_NS));
-    haul_op_release(op);
-    struct haul_peer *client = haul_message_peer(first);
+    struct parcel parcel = parcel_of(pair, 3);
+    const uint64_t large = LARGE;
+    void *given;
+    struct haul_message *request, *reply;
+    struct haul_op *call, *op;
+    free(landing.large);
+    OK(haul_dict_alloc(landing.dict, "large", HAUL_U8, 1, &large, &given));
+    landing.large = given;
+    OK(haul_dict_give(landing.dict, "large"));
+    OK(haul_call_async(pair->peer, parcel.dict, &call));
+    OK(haul_recv(pair->server, &request, WAIT_NS));
+    struct haul_peer *client = haul_message_peer(request);
 
     struct receive receive;
     receive_start(&receive, pair, &landing);
     FAILS(HAUL_BUSY, "being received into", haul_dict_clear(landing.dict));
+    FAILS(HAUL_BUSY, "being received into", haul_dict_give(landing.dict, "large"));
     FAILS(HAUL_BUSY, "being received into", haul_send(client, landing.dict, WAIT_NS));
     FAILS(HAUL_BUSY, "being received into", haul_send_async(client, landing.dict, &op));
-    OK(haul_send(pair->peer, dict, WAIT_NS));
+    FAILS(HAUL_BUSY, "being received into", haul_reply(request, landing.dict, WAIT_NS));
+    OK(haul_send(pair->peer, parcel.dict, WAIT_NS));
     pthread_join(receive.thread, NULL);
     assert_landed(&landing, receive.message, 3);
     haul_message_release(receive.message);
 
-    OK(haul_send_async(client, landing.dict, &op));
-    OK(haul_peer_recv(pair->peer, &sent_on, WAIT_NS));
-    assert_bytes(sent_on, "large", LARGE, 4);
-    haul_message_release(sent_on);
-    OK(haul_op_wait(op, WAIT_NS));
-    haul_op_release(op);
-    haul_message_release(first);
-    haul_dict_destroy(dict);
+    OK(haul_reply_async(request, landing.dict, &op));
+    assert_int_equal(haul_dict_count(landing.dict), 1);
+    landing.large = NULL; /* given */
+    OK(haul_op_wait(call, WAIT_NS));
+    OK(haul_op_reply(call, &reply));
+    assert_bytes(reply, "small", SMALL, 3);
+    assert_bytes(reply, "large", LARGE, 4);
+    haul_message_release(reply);
+    FINISH(op);
+    haul_op_release(call);
+    haul_message_release(request);
     landing_free(&landing);
-    free(large);
-    free(small);
+    parcel_free(&parcel);
 }
 
 /* It says types to a batch, but is no place to receive into. */
@@ -200,20 +214,17 @@ static void test_destroyed_meanwhile(void **state)
 {
     struct pair *pair = *state;
     struct landing landing = landing_of(pair);
-    char *large = malloc(LARGE), *small = malloc(SMALL);
-    struct haul_dict *dict = fitting(pair->client_context, large, small, 3);
+    struct parcel parcel = parcel_of(pair, 3);
     struct receive receive;
     receive_start(&receive, pair, &landing);
     haul_dict_destroy(landing.dict);
     landing.dict = NULL;
-    OK(haul_send(pair->peer, dict, WAIT_NS));
+    OK(haul_send(pair->peer, parcel.dict, WAIT_NS));
     pthread_join(receive.thread, NULL);
     assert_landed(&landing, receive.message, 3);
     haul_message_release(receive.message);
-    haul_dict_destroy(dict);
     landing_free(&landing);
-    free(large);
-    free(small);
+    parcel_free(&parcel);
 }
 
 /* One that was whole waits for the one before it, which is taken back, or does not fit: then it is
@@ -262,13 +273,10 @@ static void test_mixed_receives(void **state)
     struct pair *pair = *state;
     struct landing landing = landing_of(pair);
     struct haul_op *ops[MESSAGES];
-    struct haul_dict *dicts[MESSAGES];
-    char *large[MESSAGES], *small[MESSAGES];
+    struct parcel parcels[MESSAGES];
     for (unsigned i = 0; i < MESSAGES; i++) {
-        large[i] = malloc(LARGE);
-        small[i] = malloc(SMALL);
-        dicts[i] = fitting(pair->client_context, large[i], small[i], 10 * i);
-        OK(haul_send_async(pair->peer, dicts[i], &ops[i]));
+        parcels[i] = parcel_of(pair, 10 * i);
+        OK(haul_send_async(pair->peer, parcels[i].dict, &ops[i]));
     }
     for (unsigned i = 0; i < MESSAGES; i++) {
         struct haul_message *message;
@@ -282,11 +290,8 @@ static void test_mixed_receives(void **state)
         haul_message_release(message);
     }
     for (unsigned i = 0; i < MESSAGES; i++) {
-        OK(haul_op_wait(ops[i], WAIT_NS));
-        haul_op_release(ops[i]);
-        haul_dict_destroy(dicts[i]);
-        free(large[i]);
-        free(small[i]);
+        FINISH(ops[i]);
+        parcel_free(&parcels[i]);
     }
     landing_free(&landing);
 }
@@ -297,12 +302,11 @@ static void test_timeouts_lose_nothing(void **state)
     struct pair *pair = *state;
     struct landing landing = landing_of(pair);
     struct landing other = landing_of(pair);
-    char *large = malloc(LARGE), *small = malloc(SMALL);
     struct haul_message *message;
     for (unsigned i = 0; i < 30; i++) {
         struct haul_op *op;
-        struct haul_dict *dict = fitting(pair->client_context, large, small, i);
-        OK(haul_send_async(pair->peer, dict, &op));
+        struct parcel parcel = parcel_of(pair, i);
+        OK(haul_send_async(pair->peer, parcel.dict, &op));
         /* 0 to 1.5 ms: some of them end in the middle of the transfer */
         int err = haul_recv_into(pair->server, landing.dict, &message, i * 50000);
         if (err == 0) {
@@ -316,14 +320,11 @@ static void test_timeouts_lose_nothing(void **state)
                 assert_int_equal(landing.large[at], 0x5a);
         }
         haul_message_release(message);
-        OK(haul_op_wait(op, WAIT_NS));
-        haul_op_release(op);
-        haul_dict_destroy(dict);
+        FINISH(op);
+        parcel_free(&parcel);
     }
     landing_free(&landing);
     landing_free(&other);
-    free(large);
-    free(small);
 }
 
 static int64_t now_ns(void)
@@ -355,8 +356,7 @@ static void test_short_waits_get_on(void **state)
     OK(err);
     assert_true(is_filled(to, LONG, 3));
     haul_message_release(message);
-    OK(haul_op_wait(op[0], WAIT_NS));
-    haul_op_release(op[0]);
+    FINISH(op[0]);
 
     size_t rows = 0;
     for (int i = 0; i < 2; i++)
@@ -371,8 +371,7 @@ static void test_short_waits_get_on(void **state)
     }
     assert_int_equal(rows, 2);
     for (int i = 0; i < 2; i++) {
-        OK(haul_op_wait(op[i], WAIT_NS));
-        haul_op_release(op[i]);
+        FINISH(op[i]);
     }
     haul_batch_destroy(batch);
     haul_dict_destroy(dict);
@@ -417,28 +416,22 @@ static void test_short_waits_of_several_threads(void **state)
     struct receivers receivers = {.pair = *state};
     pthread_t threads[THREADS];
     struct haul_op *ops[MESSAGES];
-    struct haul_dict *dicts[MESSAGES];
-    char *large[MESSAGES], *small[MESSAGES];
+    struct parcel parcels[MESSAGES];
     for (int i = 0; i < THREADS; i++)
         assert_int_equal(pthread_create(&threads[i], NULL, receive_shortly, &receivers), 0);
     for (unsigned i = 0; i < MESSAGES; i++) {
-        large[i] = malloc(LARGE);
-        small[i] = malloc(SMALL);
-        dicts[i] = fitting(receivers.pair->client_context, large[i], small[i], i);
-        OK(haul_send_async(receivers.pair->peer, dicts[i], &ops[i]));
+        parcels[i] = parcel_of(receivers.pair, i);
+        OK(haul_send_async(receivers.pair->peer, parcels[i].dict, &ops[i]));
     }
     for (unsigned i = 0; i < MESSAGES; i++) {
-        OK(haul_op_wait(ops[i], WAIT_NS));
-        haul_op_release(ops[i]);
+        FINISH(ops[i]);
     }
     receivers.stop = true;
     for (int i = 0; i < THREADS; i++)
         pthread_join(threads[i], NULL);
     assert_int_equal(receivers.received, UINT32_MAX);
     for (unsigned i = 0; i < MESSAGES; i++) {
-        haul_dict_destroy(dicts[i]);
-        free(large[i]);
-        free(small[i]);
+        parcel_free(&parcels[i]);
     }
 }
 
@@ -470,8 +463,7 @@ static void test_short_waits_of_two_batches(void **state)
     }
     assert_int_equal(rows, MESSAGES);
     for (int i = 0; i < MESSAGES; i++) {
-        OK(haul_op_wait(ops[i], WAIT_NS));
-        haul_op_release(ops[i]);
+        FINISH(ops[i]);
     }
     for (int i = 0; i < 2; i++)
         haul_batch_destroy(batches[i]);
@@ -507,8 +499,7 @@ static void test_the_largest_is_taken_back(void **state)
         assert_bytes(message, "b", MOST, 2);
         assert_bytes(message, "c", REST, 3);
         haul_message_release(message);
-        OK(haul_op_wait(op, WAIT_NS));
-        haul_op_release(op);
+        FINISH(op);
     }
     haul_dict_destroy(dict);
     haul_dict_destroy(into);
@@ -534,8 +525,9 @@ static void test_batch(void **state)
     struct haul_batch *batch = batch_of(pair, &row, PEERS);
     struct haul_peer *peers[PEERS];
     struct haul_op *ops[PEERS];
-    struct haul_dict *dicts[PEERS], *answer;
-    char *large[PEERS], *small[PEERS], yes;
+    struct parcel parcels[PEERS];
+    struct haul_dict *answer;
+    char yes;
     assert_int_equal(haul_batch_count(batch), 2);
     assert_int_equal(haul_batch_find(batch, "large")->ndim, 2);
     assert_int_equal(haul_batch_find(batch, "large")->shape[0], PEERS);
@@ -543,13 +535,11 @@ static void test_batch(void **state)
     answer = dict_of(pair->server_context, "yes", &yes, 1, 1);
     for (unsigned i = 0; i < PEERS; i++) {
         peers[i] = connect_to(pair->client_context, pair->server);
-        large[i] = malloc(LARGE);
-        small[i] = malloc(SMALL);
-        dicts[i] = fitting(pair->client_context, large[i], small[i], 10 * i);
+        parcels[i] = parcel_of(pair, 10 * i);
     }
     for (int round = 0; round < 5; round++) {
         for (unsigned i = 0; i < PEERS; i++)
-            OK(haul_call_async(peers[i], dicts[i], &ops[i]));
+            OK(haul_call_async(peers[i], parcels[i].dict, &ops[i]));
         OK(haul_batch_post(batch, pair->server));
         FAILS(HAUL_BUSY, "posted", haul_batch_post(batch, pair->server));
         OK(haul_batch_wait(batch, WAIT_NS));
@@ -567,16 +557,13 @@ static void test_batch(void **state)
         }
         assert_int_equal(seen, (1u << PEERS) - 1);
         for (unsigned i = 0; i < PEERS; i++) {
-            OK(haul_op_wait(ops[i], WAIT_NS));
-            haul_op_release(ops[i]);
+            FINISH(ops[i]);
         }
     }
     haul_batch_destroy(batch);
     for (unsigned i = 0; i < PEERS; i++) {
         haul_peer_release(peers[i]);
-        haul_dict_destroy(dicts[i]);
-        free(large[i]);
-        free(small[i]);
+        parcel_free(&parcels[i]);
     }
     haul_dict_destroy(answer);
     landing_free(&row);
@@ -587,18 +574,16 @@ static void test_batch_timeout_hands_out_whole_rows(void **state)
     struct pair *pair = *state;
     struct landing row = landing_of(pair);
     struct haul_batch *batch = batch_of(pair, &row, 3);
-    char *large = malloc(LARGE), *small = malloc(SMALL);
-    struct haul_dict *dict = fitting(pair->client_context, large, small, 7);
+    struct parcel parcel = parcel_of(pair, 7);
     struct haul_op *op;
-    OK(haul_send_async(pair->peer, dict, &op));
+    OK(haul_send_async(pair->peer, parcel.dict, &op));
     OK(haul_batch_post(batch, pair->server));
-    OK(haul_op_wait(op, WAIT_NS)); /* a row is whole */
-    haul_op_release(op);
+    FINISH(op); /* a row is whole */
     FAILS(HAUL_TIMEOUT, "1 of 3", haul_batch_wait(batch, SHORT_NS));
     assert_int_equal(haul_batch_rows(batch), 1);
     assert_true(is_filled(haul_batch_find(batch, "large")->data, LARGE, 8));
     assert_null(haul_batch_peer(batch, 1));
-    OK(haul_send_async(pair->peer, dict, &op));
+    OK(haul_send_async(pair->peer, parcel.dict, &op));
     OK(haul_batch_post(batch, pair->server));
     FAILS(HAUL_TIMEOUT, "of 3", haul_batch_wait(batch, SHORT_NS));
     size_t rows = haul_batch_rows(batch);
@@ -607,13 +592,10 @@ static void test_batch_timeout_hands_out_whole_rows(void **state)
         OK(haul_op_wait(op, WAIT_NS));
         FAILS(HAUL_TIMEOUT, "1 of 3", haul_batch_wait(batch, SHORT_NS));
     }
-    OK(haul_op_wait(op, WAIT_NS));
-    haul_op_release(op);
+    FINISH(op);
     haul_batch_destroy(batch);
-    haul_dict_destroy(dict);
     landing_free(&row);
-    free(large);
-    free(small);
+    parcel_free(&parcel);
 }
 
 /* Messages that come while earlier ones of their peer still go to the pool, for a receive of the
@@ -624,14 +606,13 @@ static void test_batch_after_a_receive(void **state)
     struct pair *pair = *state;
     struct landing row = landing_of(pair);
     struct haul_batch *batch = batch_of(pair, &row, ROWS);
-    char *large = malloc(LARGE), *small = malloc(SMALL);
-    struct haul_dict *dict = fitting(pair->client_context, large, small, 7);
+    struct parcel parcel = parcel_of(pair, 7);
     struct haul_op *ops[ROWS];
     struct haul_message *message;
     for (int i = 0; i < 30; i++) {
         size_t received = 0;
         for (int op = 0; op < ROWS; op++) {
-            OK(haul_send_async(pair->peer, dict, &ops[op]));
+            OK(haul_send_async(pair->peer, parcel.dict, &ops[op]));
             if (op > 0)
                 continue;
             int err = haul_recv(pair->server, &message, i * 50000);
@@ -643,24 +624,20 @@ static void test_batch_after_a_receive(void **state)
         }
         for (size_t left = received; left > 0; left--) { /* a row for each that came before */
             struct haul_op *more;
-            OK(haul_send_async(pair->peer, dict, &more));
-            OK(haul_op_wait(more, WAIT_NS));
-            haul_op_release(more);
+            OK(haul_send_async(pair->peer, parcel.dict, &more));
+            FINISH(more);
         }
         OK(haul_batch_wait(batch, WAIT_NS));
         const char *data = haul_batch_find(batch, "large")->data;
         for (size_t at = 0; at < ROWS; at++)
             assert_true(is_filled(data + at * LARGE, LARGE, 8));
         for (int op = 0; op < ROWS; op++) {
-            OK(haul_op_wait(ops[op], WAIT_NS));
-            haul_op_release(ops[op]);
+            FINISH(ops[op]);
         }
     }
     haul_batch_destroy(batch);
-    haul_dict_destroy(dict);
     landing_free(&row);
-    free(large);
-    free(small);
+    parcel_free(&parcel);
 }
 
 /* Rows of peers that left before they were whole go to others. */
@@ -669,35 +646,32 @@ static void test_batch_survives_peers_that_leave(void **state)
     struct pair *pair = *state;
     struct landing row = landing_of(pair);
     struct haul_batch *batch = batch_of(pair, &row, 4);
-    char *large = malloc(LARGE), *small = malloc(SMALL);
-    struct haul_dict *dict = fitting(pair->client_context, large, small, 7);
+    struct parcel parcel = parcel_of(pair, 7);
     struct haul_op *ops[4];
     OK(haul_batch_post(batch, pair->server));
     for (int i = 0; i < 6; i++) {
         struct haul_peer *peer = connect_to(pair->client_context, pair->server);
         struct haul_op *op;
-        OK(haul_send_async(peer, dict, &op));
+        OK(haul_send_async(peer, parcel.dict, &op));
         haul_peer_release(peer);
         int err = haul_op_wait(op, WAIT_NS);
         assert_true(err == 0 || err == HAUL_CLOSED || err == HAUL_PEER_LOST);
         haul_op_release(op);
     }
     for (int i = 0; i < 4; i++)
-        OK(haul_send_async(pair->peer, dict, &ops[i]));
+        OK(haul_send_async(pair->peer, parcel.dict, &ops[i]));
     OK(haul_batch_wait(batch, WAIT_NS));
     const char *data = haul_batch_find(batch, "large")->data;
     for (size_t i = 0; i < 4; i++)
         assert_true(is_filled(data + i * LARGE, LARGE, 8));
     haul_batch_destroy(batch);
-    haul_dict_destroy(dict);
     landing_free(&row);
     for (int i = 0; i < 4; i++) {
         haul_op_cancel(ops[i]);
         haul_op_release(ops[i]);
     }
     haul_peer_disconnect(pair->peer);
-    free(large);
-    free(small);
+    parcel_free(&parcel);
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, pair_setup, pair_teardown)

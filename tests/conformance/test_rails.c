@@ -30,8 +30,7 @@ static void send_and_check(struct pair *pair, uint8_t *data, uint64_t seed)
     OK(haul_send_async(pair->peer, dict, &op));
     OK(haul_recv(pair->server, &message, WAIT_NS));
     assert_bytes(message, "data", ARRAY_BYTES, seed);
-    OK(haul_op_wait(op, WAIT_NS));
-    haul_op_release(op);
+    FINISH(op);
     haul_message_release(message);
     haul_dict_destroy(dict);
 }

@@ -11,8 +11,7 @@ static void exchange(struct pair *pair, struct haul_dict *dict,
     OK(haul_send_async(pair->peer, dict, &op));
     OK(haul_recv(pair->server, &message, WAIT_NS));
     check(message, arg);
-    OK(haul_op_wait(op, WAIT_NS));
-    haul_op_release(op);
+    FINISH(op);
     haul_message_release(message);
 }
 
@@ -157,8 +156,7 @@ static void test_some_given(void **state)
         for (int i = 0; i < KEYS; i++)
             assert_bytes(message, keys[i], shape[0], (uint64_t)i);
         haul_message_release(message);
-        OK(haul_op_wait(op, WAIT_NS));
-        haul_op_release(op);
+        FINISH(op);
         assert_int_equal(haul_dict_count(dict), KEYS - 2);
         FAILS(HAUL_NOT_FOUND, "a", haul_dict_give(dict, "a"));
     }
@@ -207,8 +205,7 @@ static void test_alignment(void **state)
         const struct haul_array *array = haul_message_at(message, i);
         assert_int_equal((uintptr_t)array->data % array->itemsize, 0);
     }
-    OK(haul_op_wait(op, WAIT_NS));
-    haul_op_release(op);
+    FINISH(op);
     haul_message_release(message);
     haul_dict_destroy(dict);
 }
@@ -317,8 +314,7 @@ static void test_no_reply(void **state)
     assert_false(haul_message_wants_reply(message));
     FAILS(HAUL_INVALID, "not sent with haul_call", haul_reply(message, dict, WAIT_NS));
     haul_message_release(message);
-    OK(haul_op_wait(op, WAIT_NS));
-    haul_op_release(op);
+    FINISH(op);
     haul_dict_destroy(dict);
 }
 
@@ -344,8 +340,7 @@ static void test_order(void **state)
         haul_message_release(message);
     }
     for (unsigned i = 0; i < MESSAGES; i++) {
-        OK(haul_op_wait(ops[i], WAIT_NS));
-        haul_op_release(ops[i]);
+        FINISH(ops[i]);
         haul_dict_destroy(dicts[i]);
         free(data[i]);
     }
@@ -373,8 +368,7 @@ static void test_server_sends(void **state)
         haul_message_release(message);
     }
     for (unsigned i = 0; i < PEERS + 1; i++) {
-        OK(haul_op_wait(ops[i], WAIT_NS));
-        haul_op_release(ops[i]);
+        FINISH(ops[i]);
         haul_peer_release(found[i]);
     }
     OK(haul_dict_wait(dict, WAIT_NS));
@@ -405,8 +399,7 @@ static void test_given_memory(void **state)
         OK(haul_recv(pair->server, &message, WAIT_NS));
         assert_bytes(message, "x", shape[0], i);
         haul_message_release(message);
-        OK(haul_op_wait(op, WAIT_NS));
-        haul_op_release(op);
+        FINISH(op);
     }
     haul_context_stats(pair->client_context, &stats);
     assert_in_range(stats.pool_bytes, 1, 64 << 20); /* reused, not piled up */
@@ -448,8 +441,7 @@ static void test_blocks(void **state)
         if (i == MESSAGES - 1 && provider_is("loop") && !getenv("HAUL_LOOP_PARTS"))
             assert_true(x->flags & HAUL_SHARED);
         haul_message_release(message);
-        OK(haul_op_wait(op, WAIT_NS));
-        haul_op_release(op);
+        FINISH(op);
         haul_context_stats(pair->client_context, &stats);
         registered = i == 0 ? stats.registrations : registered;
         assert_int_equal(stats.registrations, registered); /* with its slab, not with each send */

@@ -38,8 +38,7 @@ static void start_send(struct client *client, uint64_t seed)
 
 static void end_send(struct client *client)
 {
-    OK(haul_op_wait(client->op, WAIT_NS));
-    haul_op_release(client->op);
+    FINISH(client->op);
     haul_dict_destroy(client->dict);
 }
 

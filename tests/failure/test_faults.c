@@ -401,8 +401,7 @@ static void test_failing_reads_beside_a_view(void **state)
         OK(haul_send_async(world.peer, dict, &op));
         haul_dict_destroy(dict);
         OK(haul_recv(world.server, &message, WAIT_NS));
-        OK(haul_op_wait(op, WAIT_NS));
-        haul_op_release(op);
+        FINISH(op);
         assert_bytes(message, "given", bytes, 7);
         assert_bytes(message, "own", bytes, reply_seed(0));
         haul_message_release(message);
@@ -735,8 +734,7 @@ static uint64_t land_rows(void (*receive)(struct world *, struct haul_dict *),
     start_rows(&world, data, ops);
     receive(&world, row);
     for (unsigned i = 0; i < ROWS; i++) {
-        OK(haul_op_wait(ops[i], WAIT_NS));
-        haul_op_release(ops[i]);
+        FINISH(ops[i]);
     }
     haul_dict_destroy(row);
     note_reads(&world);
@@ -781,8 +779,7 @@ static void test_timeouts_during_reads(void **state)
         OK(err);
         assert_bytes(message, "data", ROW_BYTES, i);
         haul_message_release(message);
-        OK(haul_op_wait(op, WAIT_NS));
-        haul_op_release(op);
+        FINISH(op);
         haul_dict_destroy(dict);
     }
     haul_dict_destroy(row);
@@ -843,8 +840,7 @@ static void test_given_arrays_outlive_their_connection(void **state)
     OK(haul_dict_give(dict, "data"));
     OK(haul_send_async(world.peer, dict, &op));
     OK(haul_recv(world.server, &message, WAIT_NS));
-    OK(haul_op_wait(op, WAIT_NS));
-    haul_op_release(op);
+    FINISH(op);
     haul_peer_disconnect(world.peer);
     wait_for(world.server_context, has_lost, 1);
     haul_context_stats(world.client_context, &before);

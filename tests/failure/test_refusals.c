@@ -79,8 +79,7 @@ static void test_message_over_the_limit(void **state)
     OK(haul_recv(pair->server, &message, WAIT_NS));
     assert_bytes(message, "x", LIMIT, 2);
     haul_message_release(message);
-    OK(haul_op_wait(op, WAIT_NS));
-    haul_op_release(op);
+    FINISH(op);
     haul_dict_destroy(dict);
     test_free(data);
     pair_close(pair);
@@ -104,8 +103,7 @@ static void test_key_length(void **state)
     OK(haul_recv(pair->server, &message, WAIT_NS));
     assert_bytes(message, key, sizeof data, 3);
     haul_message_release(message);
-    OK(haul_op_wait(op, WAIT_NS));
-    haul_op_release(op);
+    FINISH(op);
     haul_dict_destroy(dict);
 }
 
