@@ -26,8 +26,8 @@ HAUL_API struct haul_peer *haul_message_peer(const struct haul_message *message)
 HAUL_API bool haul_message_wants_reply(const struct haul_message *message);
 
 /* Answers a message sent with haul_call(), once; from any thread, in any order, at any time before
- * its release. Returns when the arrays are the caller's again: at once if the reply fits the room
- * that the call set aside for it (64 KiB: it is copied), else when the caller holds all of it. A
+ * its release. Returns when the arrays are the caller's again: as soon as the channel has taken
+ * them if the reply is small (64 KiB, 32 KiB over shm), else when the caller holds all of it. A
  * reply that ends by its timeout is taken back, and the call ends with HAUL_NO_REPLY. Errors:
  * HAUL_INVALID (nobody waits for a reply, or it was given), HAUL_PEER_LOST, HAUL_TIMEOUT,
  * HAUL_BORROWED, HAUL_BUSY (the dict is being received into: the reply can be given again). */

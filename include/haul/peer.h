@@ -22,11 +22,13 @@ struct haul_peer;
 HAUL_API int haul_connect(struct haul_context *context, const char *address, int64_t timeout_ns,
                           struct haul_peer **peer);
 
-/* Sends the dict; returns when the receiver holds all of it. On HAUL_TIMEOUT and HAUL_INTERRUPTED
- * the send was cancelled and the arrays are the caller's again; the receiver has the message whole
- * or not at all. HAUL_BORROWED: the time ran out, but the provider cannot give the arrays back yet
- * (zmq): see haul_dict_wait(). HAUL_BUSY, also of the functions below: the dict is being
- * received into. */
+/* Sends the dict; returns when the receiver holds all of it. A server that has not received or
+ * asked for a descriptor yet, or whose last receive named memory, takes a message with its next
+ * receive: who sends to a server of the same thread uses haul_send_async(). On HAUL_TIMEOUT and
+ * HAUL_INTERRUPTED the send was cancelled and the arrays are the caller's again; the receiver has
+ * the message whole or not at all. HAUL_BORROWED: the time ran out, but the provider cannot give
+ * the arrays back yet (zmq): see haul_dict_wait(). HAUL_BUSY, also of the functions below: the dict
+ * is being received into. */
 HAUL_API int haul_send(struct haul_peer *peer, struct haul_dict *dict, int64_t timeout_ns);
 /* Starts a send. Never waits. */
 HAUL_API int haul_send_async(struct haul_peer *peer, struct haul_dict *dict, struct haul_op **op);

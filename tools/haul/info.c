@@ -154,7 +154,9 @@ static void print_markdown(struct haul_options *haul_options)
          "wins over the environment, the environment over the default. `haul info --config` shows\n"
          "the values in force and where each comes from. A value that a setting does not take is "
          "an\n"
-         "error, never ignored.\n"
+         "error, never ignored. Sizes are bytes, or have K, M, G or T (powers of 1024: `64M`);\n"
+         "times are in the unit that is said. A variable that is empty counts as one that is not\n"
+         "set.\n"
          "\n"
          "| Setting | Environment | Default | Meaning |\n"
          "|---|---|---|---|");

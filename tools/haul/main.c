@@ -62,7 +62,7 @@ static void print_help(FILE *out)
           "\n"
           "Addresses: host:port, [v6]:port, :port (this host; for recv all its interfaces),\n"
           "unix:/path. Sizes are in powers of 1024: 1 GiB is 1073741824 bytes.\n"
-          "haul does not encrypt and asks nobody for a name: use it on networks you trust.\n"
+          "haul does not encrypt and does not authenticate: use it on networks you trust.\n"
           "\n"
           "Environment:\n"
           "  HAUL_PROVIDER  the provider to use: auto, tcp, zmq, ...\n"
