@@ -132,8 +132,8 @@ static int decode_hello_records(struct haul_wire_hello *hello, struct haul_recor
     while ((more = haul_record_next(&records, &record)) > 0) {
         if (record.type == HAUL_RECORD_RMA)
             err = decode_rma(hello, records.frame_type, &record);
-        else if (record.type == HAUL_RECORD_SENTENCE)
-            haul_record_sentence_decode(&record, hello->why);
+        else if (record.type == HAUL_RECORD_SENTENCE && records.frame_type == HAUL_FRAME_WELCOME)
+            err = haul_record_sentence_decode(&records, &record, hello->why);
         else
             err = haul_record_skip(&records, &record);
         if (err != 0)
@@ -267,7 +267,7 @@ static int decode_control_records(struct haul_wire_control *control, struct haul
     while ((more = haul_record_next(&records, &record)) > 0) {
         int err = 0;
         if (has_sentence && record.type == HAUL_RECORD_SENTENCE)
-            haul_record_sentence_decode(&record, control->sentence);
+            err = haul_record_sentence_decode(&records, &record, control->sentence);
         else
             err = haul_record_skip(&records, &record);
         if (err != 0)

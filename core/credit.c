@@ -105,7 +105,7 @@ int haul_credit_take(struct haul_link *link, struct haul_message *message)
     if (link->taken_messages >= link->granted_messages)
         return haul_fail(HAUL_PROTOCOL, "a message beyond the %llu that it had credits for",
                          (unsigned long long)link->granted_messages);
-    /* (Of a message that is too large no arrays are known, but its payload comes all the same.) */
+    /* (Rounded up, the bytes of a message that is too large may overflow.) */
     if (HAUL_MAX(bytes, message->manifest.inline_bytes) > link->granted_bytes - link->taken_bytes)
         return haul_fail(HAUL_PROTOCOL, "%llu bytes unasked, more than its prepaid credit of %llu",
                          (unsigned long long)HAUL_MAX(bytes, message->manifest.inline_bytes),

@@ -108,6 +108,8 @@ static void occupy(struct haul_destination *destination, struct haul_message *me
     destination->claimed++;
     message->destination = destination;
     message->row = row;
+    message->moved_ns = haul_now_ns();
+    message->moved = 0;
 }
 
 void haul_destination_claim(struct haul_destination *destination, struct haul_message *message)
@@ -117,6 +119,7 @@ void haul_destination_claim(struct haul_destination *destination, struct haul_me
         return;
     }
     occupy(destination, message);
+    haul_engine_timer(message->engine, message->engine->fetch_watch_ns);
     haul_fetch_end(message); /* if it has waited for pool memory, it does not any more */
     haul_list_remove(&message->place_node);
     haul_fetch_queue(message);
@@ -332,6 +335,29 @@ static void evict_from(struct haul_message *first)
             evict(message);
     }
     haul_link_release(link);
+}
+
+bool haul_destination_is_open(const struct haul_inbox *inbox)
+{
+    HAUL_LIST_EACH(&inbox->destinations, node)
+    {
+        const struct haul_destination *destination =
+            HAUL_CONTAINER_OF(node, struct haul_destination, node);
+        if (destination->claimed > destination->whole)
+            return true;
+    }
+    return false;
+}
+
+void haul_destination_give_up(struct haul_message *first)
+{
+    struct haul_inbox *inbox = first->destination->inbox;
+    for (struct haul_list *node = &first->node; node != &first->link->inbound; node = node->next)
+        if (HAUL_CONTAINER_OF(node, struct haul_message, node)->reads > 0)
+            return;
+    evict_from(first);
+    haul_destination_fill(inbox);
+    haul_place_inbox(inbox);
 }
 
 void haul_destination_withdraw(struct haul_destination *destination)

@@ -498,6 +498,9 @@ int haul_drive_wait(struct haul_drive *drive, bool (*ready)(void *arg), void *ar
         if (asks && drive->interrupted) {
             result = is_interrupted(drive) ? HAUL_INTERRUPTED : AGAIN;
             ask_ns = haul_now_ns() + ASK_NS;
+        } else if (asks && result == HAUL_TIMEOUT) { /* there is nobody to ask any more */
+            result = AGAIN;
+            ask_ns = UINT64_MAX;
         }
         if (result != AGAIN)
             return result;

@@ -10,7 +10,8 @@
  * channel, one run of the stream at a time.
  *
  * A sender that lets its turn pass (it is stopped, or hostile) must not keep the others waiting: a
- * fetch on the channel that hardly moves while others wait gives its turn and its memory up. */
+ * message on the channel that hardly moves while others wait for its turn, its memory or its row
+ * gives them up. */
 #include "handles.h"
 #include "link.h"
 #include "receiving.h"
@@ -60,10 +61,13 @@ static void ask(struct haul_message *message, uint64_t start, uint64_t end)
     haul_link_control(message->link, &fetch);
 }
 
-static void note_moved(struct haul_message *message)
+void haul_fetch_moved(struct haul_message *message, uint64_t bytes)
 {
-    message->fetch_moved_ns = message->engine->drive.now_ns;
-    message->fetch_moved = 0;
+    message->moved += bytes;
+    if (message->moved < HAUL_FETCH_STALL_BYTES)
+        return;
+    message->moved_ns = message->engine->drive.now_ns;
+    message->moved = 0;
 }
 
 static void ask_next_run(struct haul_message *message)
@@ -86,9 +90,7 @@ void haul_fetch_received(struct haul_message *message, uint64_t bytes)
 {
     haul_fetch_brought(message, bytes);
     message->fetch_next += bytes;
-    message->fetch_moved += bytes;
-    if (message->fetch_moved >= HAUL_FETCH_STALL_BYTES)
-        note_moved(message);
+    haul_fetch_moved(message, bytes);
     if (message->fetch_next == message->fetch_end)
         ask_next_run(message);
 }
@@ -119,8 +121,8 @@ static void start(struct haul_message *message)
     message->uses_rma = haul_link_reads(message->link);
     haul_list_append(&engine->reading, &message->place_node);
     message->reads++; /* held: reads may end inside */
-    message->fetch_moved_ns = haul_now_ns();
-    message->fetch_moved = 0;
+    message->moved_ns = haul_now_ns();
+    message->moved = 0;
     haul_reads_issue(message);
     if (message->state == HAUL_MESSAGE_FETCHING && !message->reads_failed)
         ask_next_run(message);
@@ -262,41 +264,21 @@ bool haul_fetch_schedule(struct haul_engine *engine)
 /* ---- Turns that are not used ------------------------------------------------------------------
  */
 
-/* Of frames that the channel lends, some may be here already: such a message keeps its turn. */
+/* Frames that the channel has lent are not given back before their message: one that has some keeps
+ * its turn. */
 static bool is_stalled(const struct haul_message *message, uint64_t now_ns)
 {
-    return message->state == HAUL_MESSAGE_FETCHING && message->fetch_active &&
-           message->reads == 0 && message->lent_count == 0 &&
-           now_ns >= message->fetch_moved_ns + HAUL_FETCH_STALL_S * (uint64_t)HAUL_NS_PER_S;
+    bool comes =
+        message->fetch_active ||
+        (message->destination && message->inline_received < message->manifest.inline_bytes);
+    bool keeps_frames = message->lent_bytes > 0 && message->stream_received > 0;
+    return message->state == HAUL_MESSAGE_FETCHING && comes && message->reads == 0 &&
+           !keeps_frames &&
+           now_ns >= message->moved_ns + HAUL_FETCH_STALL_S * (uint64_t)HAUL_NS_PER_S;
 }
 
-/* Back among those that wait; what comes late is thrown away. */
-static void give_up_turn(struct haul_message *message)
+static struct haul_message *next_stalled(struct haul_engine *engine, uint64_t now_ns)
 {
-    struct haul_link *link = message->link;
-    if (!message->stalled)
-        haul_log(HAUL_LOG_WARNING,
-                 "%s: hardly anything has come for %d s of the %llu bytes asked for, and others "
-                 "wait: it "
-                 "has to wait too",
-                 link->peer->address, HAUL_FETCH_STALL_S,
-                 (unsigned long long)message->manifest.offered_bytes);
-    haul_fetch_put_back(message);
-    message->stalled = true;
-    link->last_turn = ++message->engine->fetch_turns;
-}
-
-void haul_fetch_watch(struct haul_engine *engine, uint64_t now_ns)
-{
-    bool some = false;
-    if (haul_list_empty(&engine->fetching))
-        return;
-    if (now_ns < engine->fetch_watch_ns) {
-        haul_engine_timer(engine, engine->fetch_watch_ns);
-        return;
-    }
-    engine->fetch_watch_ns = now_ns + HAUL_NS_PER_S;
-    haul_engine_timer(engine, engine->fetch_watch_ns);
     HAUL_LIST_EACH(&engine->links, node)
     {
         struct haul_link *link = HAUL_CONTAINER_OF(node, struct haul_link, node);
@@ -305,13 +287,53 @@ void haul_fetch_watch(struct haul_engine *engine, uint64_t now_ns)
             HAUL_LIST_EACH(lists[i], each)
             {
                 struct haul_message *message = HAUL_CONTAINER_OF(each, struct haul_message, node);
-                if (!is_stalled(message, now_ns))
-                    continue;
-                give_up_turn(message);
-                some = true;
+                if (is_stalled(message, now_ns))
+                    return message;
             }
         }
     }
-    if (some)
-        haul_fetch_schedule(engine);
+    return NULL;
+}
+
+/* Back among those that wait; what comes late is thrown away. */
+static void give_up_turn(struct haul_message *message, uint64_t now_ns)
+{
+    struct haul_link *link = message->link;
+    message->moved_ns = now_ns; /* if it keeps its row: it is looked at again when that is over */
+    if (!message->stalled)
+        haul_log(HAUL_LOG_WARNING,
+                 "%s: hardly anything has come for %d s of a message of %llu bytes, and others "
+                 "wait: it has to wait too",
+                 link->peer->address, HAUL_FETCH_STALL_S,
+                 (unsigned long long)haul_message_bytes(message));
+    message->stalled = true;
+    link->last_turn = ++message->engine->fetch_turns;
+    if (message->destination)
+        haul_destination_give_up(message);
+    else
+        haul_fetch_put_back(message);
+}
+
+void haul_fetch_watch(struct haul_engine *engine, uint64_t now_ns)
+{
+    struct haul_message *message;
+    bool is_due = now_ns >= engine->fetch_watch_ns;
+    bool rows_are_open = false, others_wait = !haul_list_empty(&engine->fetching);
+    if (is_due)
+        engine->fetch_watch_ns = now_ns + HAUL_NS_PER_S;
+    HAUL_LIST_EACH(&engine->servers, node)
+    {
+        const struct haul_inbox *inbox = &HAUL_CONTAINER_OF(node, struct haul_server, node)->inbox;
+        bool open = haul_destination_is_open(inbox);
+        rows_are_open |= open;
+        others_wait |= open && haul_inbox_waits(inbox);
+    }
+    if (!rows_are_open && !others_wait)
+        return;
+    haul_engine_timer(engine, engine->fetch_watch_ns);
+    if (!is_due || !others_wait || !next_stalled(engine, now_ns))
+        return;
+    while ((message = next_stalled(engine, now_ns)))
+        give_up_turn(message, now_ns);
+    haul_fetch_schedule(engine);
 }

@@ -184,9 +184,18 @@ uint8_t *haul_record_sentence_encode(uint8_t *to, const char *sentence)
     return to + haul_record_encoded_bytes(bytes);
 }
 
-void haul_record_sentence_decode(const struct haul_record *record,
-                                 char sentence[HAUL_WIRE_SENTENCE_MAX + 1])
+int haul_record_sentence_decode(const struct haul_records *records,
+                                const struct haul_record *record,
+                                char sentence[HAUL_WIRE_SENTENCE_MAX + 1])
 {
+    const char *frame = haul_frame_name(records->frame_type);
+    if (*sentence != '\0')
+        return haul_fail(HAUL_PROTOCOL, "a %s frame has two sentences", frame);
+    if (record->bytes == 0 || record->bytes > HAUL_WIRE_SENTENCE_MAX)
+        return haul_fail(HAUL_PROTOCOL,
+                         "a %s frame has a sentence of %" PRIu32 " bytes; 1 to %d are possible",
+                         frame, record->bytes, HAUL_WIRE_SENTENCE_MAX);
     haul_utf8_clean(sentence, HAUL_WIRE_SENTENCE_MAX + 1, (const char *)record->data,
                     record->bytes);
+    return 0;
 }

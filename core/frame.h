@@ -55,8 +55,10 @@ static inline size_t haul_record_encoded_bytes(size_t data_bytes)
 uint8_t *haul_record_begin(uint8_t *to, enum haul_record_type type, size_t data_bytes);
 /* Writes a sentence, unless it is empty; returns the end. */
 uint8_t *haul_record_sentence_encode(uint8_t *to, const char *sentence);
-/* Copies a sentence, cleaned: it is a peer's, and will be logged. */
-void haul_record_sentence_decode(const struct haul_record *record,
-                                 char sentence[HAUL_WIRE_SENTENCE_MAX + 1]);
+/* Copies a frame's one sentence, "" before, cleaned: it is a peer's, and will be logged. Returns 0
+ * or HAUL_PROTOCOL. */
+int haul_record_sentence_decode(const struct haul_records *records,
+                                const struct haul_record *record,
+                                char sentence[HAUL_WIRE_SENTENCE_MAX + 1]);
 
 #endif

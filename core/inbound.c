@@ -312,10 +312,7 @@ int haul_inbound_manifest(struct haul_link *link, const uint8_t *header, size_t 
         haul_message_free(message);
         return err;
     }
-    uint64_t payload_bytes = haul_prefix_payload_bytes(header);
-    if (err == HAUL_TOO_LARGE)
-        message->manifest.inline_bytes = payload_bytes;
-    else
+    if (!err)
         err = count_manifest(message);
     err = accept_manifest(link, message, err);
     if (err) { /* the connection ends: what is in link->inbound goes with it */
@@ -427,17 +424,19 @@ static void advance(struct haul_link *link, struct haul_message *message, uint64
         cursor->offset += step;
         left -= step;
     }
-    if (link->receiving_stream)
+    if (link->receiving_stream) {
         haul_fetch_received(message, n);
-    else
+    } else {
         message->inline_received += n;
+        haul_fetch_moved(message, n);
+    }
 }
 
 static int payload_arrived(struct haul_link *link, uint64_t n)
 {
     struct haul_message *message = link->receiving;
     link->heard_ns = link->engine->drive.now_ns;
-    link->asked = false;
+    link->asked_ns = 0;
     link->payload_left -= n;
     if (message)
         advance(link, message, n);

@@ -45,6 +45,8 @@ void haul_inbox_append(struct haul_inbox *inbox, struct haul_message *message);
 int haul_inbox_receive(struct haul_inbox *inbox, int64_t timeout_ns, struct haul_message **message);
 /* Takes the first of its messages, which there must be. */
 struct haul_message *haul_inbox_pop(struct haul_inbox *inbox);
+/* Whether messages wait to be received, or for a place. */
+bool haul_inbox_waits(const struct haul_inbox *inbox);
 /* The user's descriptor of an inbox, or a negative error. Takes the lock. */
 int haul_inbox_fd(struct haul_inbox *inbox);
 /* Its user waits at a descriptor: large messages must come for it to be readable. They come to the
@@ -66,6 +68,11 @@ void haul_destination_withdraw(struct haul_destination *destination);
 /* Copies messages that were delivered to the inbox into posted rows. One that does not fit is
  * refused. */
 void haul_destination_fill(struct haul_inbox *inbox);
+/* Whether some of its rows are being filled. */
+bool haul_destination_is_open(const struct haul_inbox *inbox);
+/* Takes the row from a message that does not come, and from later ones of its peer: for others. Not
+ * while reads are under way for one of them. */
+void haul_destination_give_up(struct haul_message *first);
 /* A row's message is whole. */
 void haul_destination_filled(struct haul_message *message);
 /* A row's message was lost: the row is free again. */

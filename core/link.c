@@ -260,10 +260,10 @@ void haul_link_control(struct haul_link *link, const struct haul_wire_control *c
 }
 
 /* A frame that comes now belongs to the handshake. (A client that still proves the path may get
- * messages already.) */
+ * messages already: it is open for the server.) */
 static bool is_greeting(const struct haul_link *link)
 {
-    return link->state == HAUL_LINK_GREETING && !link->probing;
+    return link->state == HAUL_LINK_GREETING && (link->server || !link->probing);
 }
 
 int haul_link_check(struct haul_link *link, const uint8_t *prefix)
@@ -271,8 +271,8 @@ int haul_link_check(struct haul_link *link, const uint8_t *prefix)
     if (link->state == HAUL_LINK_LOST)
         return HAUL_PEER_LOST;
     uint8_t type = haul_prefix_type(prefix);
-    bool may_be_plain =
-        link->server && link->transport->provider->channel->flags & HAUL_CHANNEL_PLAIN;
+    bool may_be_plain = link->server && !link->probing &&
+                        link->transport->provider->channel->flags & HAUL_CHANNEL_PLAIN;
     int err = haul_prefix_check(prefix);
     if (!err && is_greeting(link) && type > HAUL_FRAME_BYE &&
         !(may_be_plain && type == HAUL_FRAME_MESSAGE))
@@ -347,7 +347,7 @@ int haul_link_frame(struct haul_link *link, const uint8_t *header, size_t header
     if (err)
         return err;
     link->heard_ns = link->engine->drive.now_ns;
-    link->asked = false;
+    link->asked_ns = 0;
     err = dispatch(link, header, header_bytes);
     if (err)
         haul_link_bye(link, err, haul_error_detail());
@@ -405,16 +405,15 @@ void haul_link_heartbeat(struct haul_link *link, uint64_t now_ns, uint64_t *next
     if (link->state != HAUL_LINK_OPEN || heartbeat_ns == 0)
         return;
     uint64_t ask_ns = link->heard_ns + heartbeat_ns;
-    uint64_t end_ns = ask_ns + heartbeat_ns;
-    if (now_ns >= end_ns) {
+    if (link->asked_ns && now_ns >= link->asked_ns + heartbeat_ns) {
         haul_link_lose(link, HAUL_PEER_LOST, "%s: no sign of life for %llu s", link->peer->address,
                        (unsigned long long)(2 * heartbeat_ns / HAUL_NS_PER_S));
         return;
     }
-    if (now_ns >= ask_ns && !link->asked) {
+    if (now_ns >= ask_ns && !link->asked_ns) {
         struct haul_wire_control ping = {.type = HAUL_FRAME_PING, .seq = now_ns};
         haul_link_control(link, &ping);
-        link->asked = true;
+        link->asked_ns = now_ns;
     }
-    *next_ns = HAUL_MIN(*next_ns, link->asked ? end_ns : ask_ns);
+    *next_ns = HAUL_MIN(*next_ns, link->asked_ns ? link->asked_ns + heartbeat_ns : ask_ns);
 }

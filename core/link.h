@@ -66,7 +66,7 @@ struct haul_link {
 
     /* Liveness */
     uint64_t heard_ns;
-    bool asked; /* a PING is unanswered */
+    uint64_t asked_ns; /* when a PING was sent that is unanswered; 0: there is none */
 
     /* rma */
     struct haul_transport *rma;

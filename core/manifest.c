@@ -296,6 +296,9 @@ static int decode_entries(struct haul_manifest *manifest, const uint8_t *at, con
                           entry->array.nbytes))
             return haul_fail(HAUL_PROTOCOL, "the arrays of a MESSAGE frame add up to more than "
                                             "2^64 - 1 bytes");
+        if (entry->offered && manifest->flags == 0)
+            return haul_fail(HAUL_PROTOCOL, "a MESSAGE frame offers arrays, but wants no answer: "
+                                            "its sender could not know when they are free");
     }
     if (at != end)
         return haul_fail(HAUL_PROTOCOL,
@@ -347,9 +350,6 @@ static int check_sums(const struct haul_manifest *manifest, uint64_t payload_byt
     if (!haul_add_u64(&total, manifest->offered_bytes))
         return haul_fail(HAUL_PROTOCOL,
                          "the arrays of a MESSAGE frame add up to more than 2^64 - 1 bytes");
-    if (manifest->offered_bytes > 0 && manifest->flags == 0)
-        return haul_fail(HAUL_PROTOCOL, "a MESSAGE frame offers arrays, but wants no answer: its "
-                                        "sender could not know when they are free");
     return 0;
 }
 
@@ -419,13 +419,13 @@ int haul_manifest_decode(struct haul_manifest *manifest, const uint8_t *header, 
         err = check_sums(manifest, haul_prefix_payload_bytes(header));
     if (err != 0)
         return err;
+    manifest->count = count;
     uint64_t total = manifest->inline_bytes + manifest->offered_bytes;
     if (total > message_max)
         return haul_fail(HAUL_TOO_LARGE,
                          "the message has %" PRIu64 " bytes of arrays; the receiver takes at most "
                          "%" PRIu64,
                          total, message_max);
-    manifest->count = count;
     return 0;
 }
 

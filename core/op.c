@@ -187,6 +187,16 @@ static bool in_channel(const struct haul_op *op)
     return op->announcement.in_channel || op->chunk.in_channel;
 }
 
+/* The channel has given its memory back: what waited for that goes on in the next pass. (If the
+ * channel is busy with another one, it says so again.) */
+static void parcel_is_back(struct haul_parcel *parcel, struct haul_link *link)
+{
+    haul_parcel_return(parcel, link);
+    link->channel_busy = false;
+    if (haul_list_empty(&link->sending_node))
+        haul_list_append(&link->engine->sending, &link->sending_node);
+}
+
 static void recall(struct haul_op *op, struct haul_parcel *parcel)
 {
     struct haul_link *link = op->link;
@@ -197,7 +207,8 @@ static void recall(struct haul_op *op, struct haul_parcel *parcel)
         return;
     if (recalled == HAUL_RECALL_DROPPED && parcel == &op->announcement)
         haul_transmit_unannounce(op);
-    haul_parcel_return(parcel, link);
+    parcel_is_back(parcel, link);
+    haul_engine_timer(op->engine, haul_now_ns());
 }
 
 void haul_op_end(struct haul_op *op, int err, const char *detail)
@@ -221,10 +232,7 @@ void haul_op_sent(struct haul_parcel *parcel)
     struct haul_op *op = parcel->op;
     struct haul_link *link = op->link;
     haul_link_retain(link);
-    haul_parcel_return(parcel, link);
-    link->channel_busy = false;
-    if (haul_list_empty(&link->sending_node))
-        haul_list_append(&link->engine->sending, &link->sending_node); /* the next pass goes on */
+    parcel_is_back(parcel, link);
     if (op->state == HAUL_OP_ENDING) {
         if (!in_channel(op))
             finish(op);
@@ -334,10 +342,13 @@ static int result_of(struct haul_op *op)
 
 int haul_op_wait(struct haul_op *op, int64_t timeout_ns)
 {
-    int err = haul_engine_enter(op->engine);
+    struct haul_engine *engine = op->engine;
+    int err = haul_engine_enter(engine);
     if (err)
         return err;
-    err = haul_drive_wait(&op->engine->drive, op_is_finished, op, haul_deadline_ns(timeout_ns));
+    haul_engine_retain(engine);
+    atomic_fetch_add(&op->references, 1); /* it may be released meanwhile */
+    err = haul_drive_wait(&engine->drive, op_is_finished, op, haul_deadline_ns(timeout_ns));
     if (op->state == HAUL_OP_FINISHED) {
         err = result_of(op);
     } else if (err == HAUL_TIMEOUT) {
@@ -347,7 +358,9 @@ int haul_op_wait(struct haul_op *op, int64_t timeout_ns)
     } else {
         haul_fail_with(err, "");
     }
-    haul_engine_leave(op->engine);
+    haul_op_unreference(op);
+    haul_engine_leave(engine);
+    haul_engine_release(engine);
     return err;
 }
 

@@ -210,6 +210,12 @@ int haul_place_offered(struct haul_message *message)
 
 void haul_place_forget_offered(struct haul_message *message)
 {
+    struct haul_engine *engine = message->engine;
+    if (message->lent_bytes > 0) {
+        engine->lent_bytes -= message->lent_bytes;
+        message->lent_bytes = 0;
+        atomic_store(&engine->pool_released, true);
+    }
     if (!message->offered_block)
         return;
     for (uint32_t i = 0; i < message->manifest.count; i++) {
@@ -262,9 +268,11 @@ void haul_place_message(struct haul_message *message)
 }
 
 /* Those that a destination may take: they wait for one, or for their turn to come to the pool. One
- * that was evicted only when the pool has no room for it. */
+ * that was evicted only when the pool has no room for it; one whose sender let a turn pass comes
+ * last. */
 static struct haul_message *next_for_destination(struct haul_inbox *inbox)
 {
+    struct haul_message *stalled = NULL;
     struct haul_list *lists[] = {&inbox->unplaced, &inbox->engine->fetching};
     if (haul_list_empty(&inbox->destinations))
         return NULL;
@@ -274,11 +282,14 @@ static struct haul_message *next_for_destination(struct haul_inbox *inbox)
             struct haul_message *message = HAUL_CONTAINER_OF(node, struct haul_message, place_node);
             if (message->link->inbox == inbox && message->mapping_count == 0 &&
                 (message->waits_for_pool || !is_for_pool(message)) &&
-                !haul_place_has_memory(message) && haul_destination_for(message))
-                return message;
+                !haul_place_has_memory(message) && haul_destination_for(message)) {
+                if (!message->stalled)
+                    return message;
+                stalled = stalled ? stalled : message;
+            }
         }
     }
-    return NULL;
+    return stalled;
 }
 
 /* Those that need not wait for a destination. */

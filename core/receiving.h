@@ -47,9 +47,10 @@ struct haul_message {
         uint32_t index;  /* of the array */
         uint64_t offset; /* in it */
     } inline_cursor, stream_cursor;
-    uint64_t fetch_moved_ns; /* when it was started, or has moved by HAUL_FETCH_STALL_BYTES, last */
-    uint64_t fetch_moved;    /* bytes since then */
-    bool stalled;            /* its sender let a turn pass: those that did not go first */
+    uint64_t
+        moved_ns;   /* when it got its turn or row, or has moved by HAUL_FETCH_STALL_BYTES, last */
+    uint64_t moved; /* bytes since then */
+    bool stalled;   /* its sender let a turn pass: those that did not go first */
     /* What was asked for on the channel: DATA must be of this transfer and go on at fetch_next. */
     uint32_t transfer;
     uint64_t fetch_next, fetch_end;
@@ -104,8 +105,8 @@ void haul_message_destroy(struct haul_message *message);
 void haul_place_message(struct haul_message *message);
 /* Mapped arrays are to be fetched, as if there had been no way to look at them. */
 void haul_place_unmap(struct haul_message *message);
-/* Gives the memory of its offered bytes back: it is to be fetched anew, whole. Not for lent frames,
- * rows and mapped arrays, which stay. */
+/* Gives the memory of its offered bytes back: it is to be fetched anew, whole. Rows and mapped
+ * arrays stay; of frames that the channel lends none may be here yet. */
 void haul_place_forget_offered(struct haul_message *message);
 /* Pool memory for its inline bytes, promised with the credit. Errors: HAUL_NO_MEMORY. */
 int haul_place_inline(struct haul_message *message);
@@ -130,14 +131,16 @@ void haul_fetch_queue(struct haul_message *message);
 bool haul_fetch_schedule(struct haul_engine *engine);
 /* A fetch has ended, well or not. */
 void haul_fetch_end(struct haul_message *message);
-/* Bytes of a fetch arrived. */
+/* Bytes arrived, and it is not stalled. */
+void haul_fetch_moved(struct haul_message *message, uint64_t bytes);
+/* The same, of a fetch. */
 void haul_fetch_received(struct haul_message *message, uint64_t bytes);
 /* Counts offered bytes that are here, by whatever way. */
 void haul_fetch_brought(struct haul_message *message, uint64_t bytes);
 /* Nothing of its stream counts as received: it waits for a turn again. */
 void haul_fetch_put_back(struct haul_message *message);
-/* Takes the turn from fetches that do not move while others wait. A timer, which sets itself while
- * they do. */
+/* Takes turn, memory and row from messages that do not move while others wait. A timer, which sets
+ * itself while there are some. */
 void haul_fetch_watch(struct haul_engine *engine, uint64_t now_ns);
 /* The array at a cursor's place: skips those that are not in the stream or at their end. */
 struct haul_manifest_array *haul_cursor_array(struct haul_manifest *manifest,

@@ -365,8 +365,18 @@ void haul_transmit_ack(struct haul_link *link, const struct haul_wire_control *a
         haul_op_end(op, 0, "");
 }
 
+/* The caller shall not wait for a reply that will not come. */
+static void send_no_reply(const struct haul_op *reply)
+{
+    const struct haul_wire_control no_reply = {
+        .type = HAUL_FRAME_ACK, .seq = reply->manifest.reply_to, .err = HAUL_NO_REPLY};
+    haul_link_control(reply->link, &no_reply);
+}
+
 void haul_transmit_unannounce(struct haul_op *op)
 {
+    if (op->kind == HAUL_OP_REPLY)
+        send_no_reply(op);
     if (!needs_credit(op))
         return;
     op->link->used_messages--;
@@ -392,12 +402,8 @@ void haul_transmit_release(struct haul_link *link, uint64_t seq)
 
 void haul_transmit_cancel(struct haul_op *op, int err, const char *detail)
 {
-    if (op->state == HAUL_OP_WAITING && op->kind == HAUL_OP_REPLY) {
-        /* The caller shall not wait for a reply that will not come. */
-        const struct haul_wire_control no_reply = {
-            .type = HAUL_FRAME_ACK, .seq = op->manifest.reply_to, .err = HAUL_NO_REPLY};
-        haul_link_control(op->link, &no_reply);
-    }
+    if (op->state == HAUL_OP_WAITING && op->kind == HAUL_OP_REPLY)
+        send_no_reply(op);
     if (op->state == HAUL_OP_OPEN && op->link->state == HAUL_LINK_OPEN) {
         const struct haul_wire_control cancel = {.type = HAUL_FRAME_CANCEL, .seq = op->seq};
         haul_link_control(op->link, &cancel);

@@ -608,6 +608,70 @@ static void test_timeouts_take_the_message_back(void **state)
     free(data);
 }
 
+/* Receives until a message has an array "end". */
+static void *receive_until_end(void *arg)
+{
+    struct haul_server *server = arg;
+    for (bool end = false; !end;) {
+        struct haul_message *message;
+        if (haul_recv(server, &message, WAIT_NS))
+            break;
+        end = haul_message_find(message, "end");
+        haul_message_release(message);
+    }
+    return NULL;
+}
+
+/* Sends that end in the middle of their bytes leave the way free for the next ones. */
+static void test_cut_short_sends_leave_the_way_free(void **state)
+{
+    enum { LONG = 48 << 20, SENDS = 40 };
+    struct pair *pair = *state;
+    char *large = malloc(LONG), small;
+    struct haul_dict *dict = dict_of(pair->client_context, "x", large, LONG, 1);
+    struct haul_dict *next = dict_of(pair->client_context, "x", &small, 1, 2);
+    struct haul_dict *end = dict_of(pair->client_context, "end", &small, 1, 2);
+    pthread_t receiver;
+    assert_int_equal(pthread_create(&receiver, NULL, receive_until_end, pair->server), 0);
+    for (int i = 0; i < SENDS; i++) {
+        int err = haul_send(pair->peer, dict, i * (int64_t)250000);
+        assert_true(err == 0 || err == HAUL_TIMEOUT || err == HAUL_BORROWED);
+        OK(haul_send(pair->peer, next, WAIT_NS));
+    }
+    OK(haul_dict_wait(dict, WAIT_NS));
+    OK(haul_send(pair->peer, end, WAIT_NS));
+    pthread_join(receiver, NULL);
+    haul_dict_destroy(dict);
+    haul_dict_destroy(end);
+    haul_dict_destroy(next);
+    free(large);
+}
+
+/* Each call ends, whether its reply has left, was taken back before, or in the middle. */
+static void test_replies_taken_back_end_their_calls(void **state)
+{
+    enum { BYTES = 50000, CALLS = 40 };
+    struct pair *pair = *state;
+    char question, *data = malloc(BYTES);
+    struct haul_dict *dict = dict_of(pair->client_context, "x", &question, 1, 1);
+    struct haul_dict *answer = dict_of(pair->server_context, "x", data, BYTES, 2);
+    for (int i = 0; i < CALLS; i++) {
+        struct haul_op *call;
+        struct haul_message *message;
+        OK(haul_call_async(pair->peer, dict, &call));
+        OK(haul_recv(pair->server, &message, WAIT_NS));
+        int replied = haul_reply(message, answer, i * (int64_t)1000);
+        haul_message_release(message);
+        int err = haul_op_wait(call, WAIT_NS);
+        assert_true(replied ? err == HAUL_NO_REPLY || err == 0 : err == 0);
+        haul_op_release(call);
+        OK(haul_dict_wait(answer, WAIT_NS));
+    }
+    haul_dict_destroy(dict);
+    haul_dict_destroy(answer);
+    free(data);
+}
+
 static void test_many_peers(void **state)
 {
     enum { PEERS = 64, BYTES = 300000 };
@@ -665,6 +729,8 @@ int main(void)
         cmocka_unit_test(test_just_too_large_for_the_pool),
         cmocka_unit_test(test_memory_of_manifests_is_bounded),
         TEST(test_timeouts_take_the_message_back),
+        TEST(test_cut_short_sends_leave_the_way_free),
+        TEST(test_replies_taken_back_end_their_calls),
         TEST(test_many_peers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -621,6 +621,31 @@ static void let_it_drive(void)
     nanosleep(&pause, NULL);
 }
 
+static bool counts(void *arg)
+{
+    atomic_fetch_add((atomic_uint *)arg, 1);
+    return false;
+}
+
+/* Who waits without a limit, and is to be asked, waits on when nobody is to be asked any more. */
+static void test_interrupt_is_not_asked_any_more(void **state)
+{
+    struct pair *pair = *state;
+    char data;
+    struct haul_dict *dict = dict_of(pair->client_context, "x", &data, 1, 1);
+    atomic_uint asked = 0;
+    struct echo echo;
+    haul_context_interrupt(pair->server_context, counts, &asked);
+    echo_start(&echo, pair, 1);
+    while (asked == 0)
+        sched_yield();
+    haul_context_interrupt(pair->server_context, NULL, NULL);
+    FAILS(HAUL_TIMEOUT, "", haul_peer_recv(pair->peer, &(struct haul_message *){0}, 4 * SHORT_NS));
+    OK(haul_send(pair->peer, dict, WAIT_NS));
+    echo_join(&echo);
+    haul_dict_destroy(dict);
+}
+
 /* Of three threads that wait, one drives: the first that has begun. Two waits end together, its own
  * among them: for the third somebody must go on. */
 static void test_waits_that_end_together(void **state)
@@ -656,6 +681,27 @@ static void test_waits_that_end_together(void **state)
             haul_op_release(calls[i]);
         }
     }
+    haul_dict_destroy(answer);
+    haul_dict_destroy(dict);
+}
+
+static void test_op_released_in_its_wait(void **state)
+{
+    struct pair *pair = *state;
+    char data;
+    struct haul_dict *dict = dict_of(pair->client_context, "x", &data, 1, 1), *answer;
+    struct waiter waiter = {.op = NULL};
+    struct haul_message *message;
+    struct haul_op *reply;
+    OK(haul_dict_create(pair->server_context, &answer));
+    OK(haul_call_async(pair->peer, dict, &waiter.op));
+    OK(haul_recv(pair->server, &message, WAIT_NS));
+    start_waiter(&waiter);
+    haul_op_release(waiter.op);
+    OK(haul_reply_async(message, answer, &reply));
+    pthread_join(waiter.thread, NULL);
+    FINISH(reply);
+    haul_message_release(message);
     haul_dict_destroy(answer);
     haul_dict_destroy(dict);
 }
@@ -784,7 +830,9 @@ int main(void)
         TEST(test_descriptor),
         TEST(test_narrow_descriptors),
         TEST(test_interrupt_is_asked),
+        TEST(test_interrupt_is_not_asked_any_more),
         TEST(test_waits_that_end_together),
+        TEST(test_op_released_in_its_wait),
         cmocka_unit_test(test_dict_destroyed_in_its_wait),
         TEST(test_many_threads),
         TEST(test_server_restarts),

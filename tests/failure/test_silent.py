@@ -8,7 +8,7 @@ import signal
 import time
 import unittest
 
-from support import PROVIDER, SANITIZED, FailureTest
+from support import LIMIT_S, PROVIDER, SANITIZED, FailureTest
 
 HEARTBEAT_S = 2  # a starved machine must not make the others seem silent
 ENDING_S = 3  # reads that do not end are ended within (ofi: a second)
@@ -21,6 +21,7 @@ STALLED = "have not moved for 10 s"
 MUST_MEET = PROVIDER.startswith("ofi") and not SANITIZED
 # (ZeroMQ receives elsewhere, and the kernel copies from a process that is stopped.)
 STOPS_IN_THE_MIDDLE = PROVIDER != "zmq" and PROVIDER != "shm"
+OFFER_S = 0.3  # in which a client that has connected says what it sends
 SERVED = range(3)
 MIB = 1 << 20
 ENDLESS = 1 << 40
@@ -65,6 +66,43 @@ class Silent(SilentTest):
             client.kill()
         self.assertEqual(server.end(), 0, server.error_text)
         self.assertNotIn(": warning: ", server.error_text)
+
+    def test_stopped_together(self):
+        """Two that were frozen for longer than silence is borne ask each other before they give up."""
+        server = self.start_server(HAUL_HEARTBEAT=str(HEARTBEAT_S))
+        client = self.start("caller", server.address, 1, 1000 * LIMIT_S, HAUL_HEARTBEAT=str(HEARTBEAT_S))
+        self.assertEqual(client.line(0, "connection"), "ok")
+        self.assertEqual(client.ask(f"call 100 {1000 * LIMIT_S}"), "ok")
+        for number, pause_s in ((signal.SIGSTOP, 2 * HEARTBEAT_S + 0.5), (signal.SIGCONT, 0.5)):
+            for program in (server, client):
+                program.process.send_signal(number)
+            time.sleep(pause_s)  # for so long they are stopped; then they have time to notice it
+        self.assertEqual(client.ask(f"call 100 {1000 * LIMIT_S}"), "ok")
+        self.assertFalse(any(line.startswith("lost") for line in server.lines), server.error_text)
+        self.assert_ends(client)
+        self.assert_ends(server)
+
+    def test_stopped_before_its_turn(self):
+        """The sender is stopped that has what is asked for first: the turn, the row of a receive without a
+        deadline, or the memory of the pool goes to another one. (Where this side reads it needs no sender.)"""
+        for receive, answer in ((f"receive {1000 * LIMIT_S}", "received 0"), ("take 1", "taken 1")):
+            guard = self.start("guard", "127.0.0.1:0", 32 * MIB, HAUL_HEARTBEAT="0", HAUL_POOL_MAX="48M",
+                               HAUL_LOG="debug")
+            address = guard.line_with("listening").split()[1]
+            stopped = self.start("client", address, 1, 1, 32 * MIB, 32 * MIB, "single", HAUL_HEARTBEAT="0")
+            guard.wait(lambda: f"process {stopped.process.pid}," in guard.error_text, "connection")
+            time.sleep(OFFER_S)  # nothing tells: where it is too short the other one has its turn first
+            stopped.process.send_signal(signal.SIGSTOP)
+            other = self.start("client", address, 2, 1, 32 * MIB, 32 * MIB, "single", HAUL_HEARTBEAT="0")
+            self.assertEqual(guard.ask(receive), answer)
+            if PROVIDER in ("tcp", "zmq"):
+                self.assertEqual(other.line(0), "done 0")
+            stopped.process.send_signal(signal.SIGCONT)
+            self.assertEqual(guard.ask(receive), answer)
+            for client in (stopped, other):
+                self.assertEqual(client.line(0), "done 0")
+                self.assertEqual(client.end(), 0, client.error_text)
+            self.assertEqual(guard.end(), 0, guard.error_text)
 
     def test_memory_that_was_given_back(self):
         """A receive into memory of its caller runs into its deadline while its sender is stopped in the

@@ -161,6 +161,18 @@ class Exporter(FailureTest):
         self.assertEqual(self.server.end(), 0, self.server.error_text)
         self.assertNotIn(": warning: ", self.server.error_text)
 
+    @unittest.skipIf(PROVIDER == "ofi:shm", "killed, it would leave files in /dev/shm")
+    def test_message_before_the_welcome(self):
+        """While the server still reads the proof of the other one's memory."""
+        client, record = self.start_client(ENDLESS)
+        with socket.create_connection(self.address, LIMIT_S) as connection:
+            connection.sendall(claim(*record) + attacks.manifest())
+            answer = connection.recv(1 << 16)
+        self.assertIn(b"a frame before the handshake", answer)
+        self.assert_more_come()
+        client.kill()
+        self.assertEqual(self.server.end(), 0, self.server.error_text)
+
     def test_addresses(self):
         client, (name, probe, address) = self.start_client(1)
         for wrong, sentence in addresses(address):

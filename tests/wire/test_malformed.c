@@ -370,10 +370,23 @@ static void test_too_large(void **state)
     assert_int_equal(received.flags, HAUL_MESSAGE_WANTS_REPLY);
     assert_int_equal(received.inline_bytes, 600);
     assert_int_equal(received.offered_bytes, 600);
-    assert_int_equal(received.count, 0);
+    assert_int_equal(received.count, 2);
     assert_int_equal(pass_over_the_wire(&sent, &received, 1200), 0);
     assert_int_equal(received.count, 2);
     haul_manifest_clear(&received);
+}
+
+/* Also of no bytes. */
+static void test_offered_without_an_answer(void **state)
+{
+    (void)state;
+    const uint64_t extents[] = {0, 5};
+    for (size_t i = 0; i < HAUL_COUNT_OF(extents); i++) {
+        struct haul_manifest_array array = bytes_array("a", &extents[i]);
+        struct haul_manifest manifest = {.seq = 1, .count = 1, .arrays = &array};
+        array.offered = true;
+        assert_refused(&manifest, "offers arrays, but wants no answer");
+    }
 }
 
 /* Arrays that are possible one by one, but not together. */
@@ -383,7 +396,8 @@ static void test_sums_overflow(void **state)
     const uint64_t huge = INT64_MAX;
     struct haul_manifest_array arrays[] = {bytes_array("a", &huge), bytes_array("b", &huge),
                                            bytes_array("c", &huge)};
-    struct haul_manifest manifest = {.seq = 1, .count = 3, .arrays = arrays};
+    struct haul_manifest manifest = {
+        .seq = 1, .flags = HAUL_MESSAGE_WANTS_ACK, .count = 3, .arrays = arrays};
     assert_refused(&manifest, "more than 2^64 - 1");
     arrays[1].offered = true; /* now neither sum alone overflows */
     assert_refused(&manifest, "more than 2^64 - 1");
@@ -538,6 +552,36 @@ static void test_sentence_is_cleaned(void **state)
     free(frame);
 }
 
+/* An ACK with these records behind its fixed part. */
+static int decode_ack(const uint8_t *records, size_t bytes)
+{
+    struct haul_wire_control control;
+    uint8_t frame[BODY + 16 + 64];
+    size_t ack_bytes;
+    uint8_t *ack = frame_load("ack", &ack_bytes);
+    assert_int_equal(ack_bytes, BODY + 16);
+    assert_true(bytes <= 64);
+    memcpy(frame, ack, ack_bytes);
+    memcpy(frame + ack_bytes, records, bytes);
+    frame[BODY_BYTES] = (uint8_t)(16 + bytes);
+    free(ack);
+    return haul_control_decode(&control, frame, ack_bytes + bytes);
+}
+
+static void test_one_sentence(void **state)
+{
+    (void)state;
+    const uint8_t one[16] = {3, 0, 0, 0, 2, 0, 0, 0, 'n', 'o'};
+    const uint8_t two[32] = {3, 0, 0, 0, 2, 0, 0, 0, 'n', 'o', 0, 0,   0,
+                             0, 0, 0, 3, 0, 0, 0, 2, 0,   0,   0, 'n', 'o'};
+    const uint8_t empty[8] = {3};
+    assert_int_equal(decode_ack(one, sizeof one), 0);
+    assert_int_equal(decode_ack(two, sizeof two), HAUL_PROTOCOL);
+    assert_detail_has("two sentences", "ack");
+    assert_int_equal(decode_ack(empty, sizeof empty), HAUL_PROTOCOL);
+    assert_detail_has("a sentence of 0 bytes", "ack");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -545,6 +589,7 @@ int main(void)
         cmocka_unit_test(test_truncation),
         cmocka_unit_test(test_every_byte),
         cmocka_unit_test(test_too_large),
+        cmocka_unit_test(test_offered_without_an_answer),
         cmocka_unit_test(test_sums_overflow),
         cmocka_unit_test(test_over_the_limits),
         cmocka_unit_test(test_many_keys),
@@ -552,6 +597,7 @@ int main(void)
         cmocka_unit_test(test_foreign),
         cmocka_unit_test(test_wrong_decoder),
         cmocka_unit_test(test_sentence_is_cleaned),
+        cmocka_unit_test(test_one_sentence),
     };
     return cmocka_run_group_tests_name("wire: malformed frames", tests, NULL, NULL);
 }
