@@ -80,21 +80,13 @@ static bool reads_have_ended(void *arg)
     return ((struct haul_engine *)arg)->reads == 0;
 }
 
-/* A signal does not end it. */
-static void wait_for(struct haul_engine *engine, bool (*ready)(void *arg), int64_t time_ns)
-{
-    uint64_t deadline_ns = haul_deadline_ns(time_ns);
-    while (haul_drive_wait(&engine->drive, ready, engine, deadline_ns) == HAUL_INTERRUPTED &&
-           haul_now_ns() < deadline_ns)
-        ;
-}
-
 static void shut_down(struct haul_engine *engine)
 {
     if (haul_engine_enter_open(engine))
         return;
     engine->closing = true;
-    wait_for(engine, nothing_is_on_its_way, REPLIES_NS);
+    haul_drive_wait_through(&engine->drive, nothing_is_on_its_way, engine,
+                            haul_deadline_ns(REPLIES_NS));
     while (!haul_list_empty(&engine->servers))
         haul_server_shut(HAUL_LIST_FIRST(&engine->servers, struct haul_server, node));
     while (!haul_list_empty(&engine->peers))
@@ -104,7 +96,8 @@ static void shut_down(struct haul_engine *engine)
         haul_link_bye(HAUL_LIST_FIRST(&engine->links, struct haul_link, node), HAUL_CLOSED,
                       "the context was closed");
     haul_links_reap(engine);
-    wait_for(engine, channels_are_quiet, FAREWELL_NS);
+    haul_drive_wait_through(&engine->drive, channels_are_quiet, engine,
+                            haul_deadline_ns(FAREWELL_NS));
     /* Their links are fenced, which ends them. Nothing else may: memory would be given back under
      * them. */
     haul_drive_wait_always(&engine->drive, reads_have_ended, engine);

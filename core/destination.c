@@ -68,12 +68,21 @@ static int check_fit(const struct haul_destination *destination, const struct ha
     return 0;
 }
 
-static size_t free_row(const struct haul_destination *destination)
+static size_t take_row(struct haul_destination *destination)
 {
-    size_t row = 0;
+    size_t row = destination->first_free;
     while (destination->message[row])
         row++;
+    destination->first_free = row + 1;
+    destination->claimed++;
     return row;
+}
+
+static void free_row(struct haul_destination *destination, size_t row)
+{
+    destination->message[row] = NULL;
+    destination->claimed--;
+    destination->first_free = HAUL_MIN(destination->first_free, row);
 }
 
 static void release_block(struct haul_block **block)
@@ -87,7 +96,7 @@ static void release_block(struct haul_block **block)
 static void occupy(struct haul_destination *destination, struct haul_message *message)
 {
     struct haul_manifest *manifest = &message->manifest;
-    size_t row = free_row(destination);
+    size_t row = take_row(destination);
     for (uint32_t i = 0; i < manifest->count; i++) {
         struct haul_array *array = &manifest->arrays[i].array;
         char *rows = haul_dict_entry_find(destination->row0, array->key)->array.data;
@@ -105,7 +114,6 @@ static void occupy(struct haul_destination *destination, struct haul_message *me
         haul_block_release(message->copies[--message->copy_count]);
     haul_message_give_back(message);
     destination->message[row] = message;
-    destination->claimed++;
     message->destination = destination;
     message->row = row;
     message->moved_ns = haul_now_ns();
@@ -139,6 +147,7 @@ struct haul_destination *haul_destination_for(const struct haul_message *message
 void haul_destination_post(struct haul_inbox *inbox, struct haul_destination *destination)
 {
     destination->inbox = inbox;
+    destination->first_free = 0;
     haul_list_append(&inbox->destinations, &destination->node);
     inbox->placement = HAUL_PLACE_NAMED;
     haul_destination_fill(inbox);
@@ -171,8 +180,7 @@ void haul_destination_fill(struct haul_inbox *inbox)
 void haul_destination_vacate(struct haul_message *message)
 {
     struct haul_destination *destination = message->destination;
-    destination->message[message->row] = NULL;
-    destination->claimed--;
+    free_row(destination, message->row);
     destination->whole -= message->state == HAUL_MESSAGE_DELIVERED;
     message->destination = NULL;
     if (!haul_list_empty(&destination->node))
@@ -297,8 +305,7 @@ static void evict(struct haul_message *message)
     }
     forget_stream(message);
     int err = move_inline(message);
-    destination->message[message->row] = NULL;
-    destination->claimed--;
+    free_row(destination, message->row);
     message->destination = NULL;
     if (err)
         haul_inbound_refuse(message, err, haul_error_detail());
@@ -321,18 +328,20 @@ static struct haul_message *next_in_row(struct haul_link *link, uint64_t seq)
 }
 
 /* With a message go the later ones of its peer: they could not be delivered before it, and it may
- * need their rows. */
-static void evict_from(struct haul_message *first)
+ * need their rows. Of those that are read the ends of the reads are waited for, or they stay. */
+static void evict_from(struct haul_message *first, bool may_wait)
 {
     struct haul_link *link = first->link;
     uint64_t seq = first->manifest.seq;
     struct haul_message *message;
     haul_link_retain(link);
     while ((message = next_in_row(link, seq))) {
-        if (message->reads > 0)
+        if (message->reads == 0)
+            evict(message);
+        else if (may_wait)
             end_reads(message); /* then it is looked for anew: much may have happened */
         else
-            evict(message);
+            break;
     }
     haul_link_release(link);
 }
@@ -355,7 +364,7 @@ void haul_destination_give_up(struct haul_message *first)
     for (struct haul_list *node = &first->node; node != &first->link->inbound; node = node->next)
         if (HAUL_CONTAINER_OF(node, struct haul_message, node)->reads > 0)
             return;
-    evict_from(first);
+    evict_from(first, false); /* (who drives comes here: it cannot wait) */
     haul_destination_fill(inbox);
     haul_place_inbox(inbox);
 }
@@ -370,7 +379,7 @@ void haul_destination_withdraw(struct haul_destination *destination)
             if (message->state == HAUL_MESSAGE_DROPPED)
                 await_dropped(destination, row);
             else
-                evict_from(message);
+                evict_from(message, true);
         }
     }
     haul_place_inbox(inbox);

@@ -507,6 +507,14 @@ int haul_drive_wait(struct haul_drive *drive, bool (*ready)(void *arg), void *ar
     }
 }
 
+void haul_drive_wait_through(struct haul_drive *drive, bool (*ready)(void *arg), void *arg,
+                             uint64_t deadline_ns)
+{
+    while (haul_drive_wait(drive, ready, arg, deadline_ns) == HAUL_INTERRUPTED &&
+           haul_now_ns() < deadline_ns)
+        ;
+}
+
 void haul_drive_wait_always(struct haul_drive *drive, bool (*ready)(void *arg), void *arg)
 {
     const struct timespec pause = {.tv_nsec = HAUL_NS_PER_MS};

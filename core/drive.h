@@ -83,6 +83,9 @@ void haul_drive_leave(struct haul_drive *drive);
  * HAUL_CLOSED. */
 int haul_drive_wait(struct haul_drive *drive, bool (*ready)(void *arg), void *arg,
                     uint64_t deadline_ns);
+/* ... also when it is interrupted. */
+void haul_drive_wait_through(struct haul_drive *drive, bool (*ready)(void *arg), void *arg,
+                             uint64_t deadline_ns);
 /* ... however long it takes, and whatever fails meanwhile. */
 void haul_drive_wait_always(struct haul_drive *drive, bool (*ready)(void *arg), void *arg);
 /* Who decides whether a wait is interrupted, see haul_context_interrupt(). Under the lock. */

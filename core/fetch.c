@@ -22,39 +22,47 @@ enum { LOOK_AHEAD_BYTES = 2 << 20, LOOK_AHEAD_BYTES_READ = HAUL_READ_BYTES };
 
 /* ---- The channel ----------------------------------------------------------------------------- */
 
-/* The next run of the stream, from `from` on, that has to come on the channel. */
-static bool next_run(const struct haul_message *message, uint64_t from, uint64_t *start,
-                     uint64_t *end)
+/* Bytes of the stream that have to come on the channel, all of them of neighbouring arrays. */
+struct run {
+    uint32_t index; /* of its first array */
+    uint64_t start, end;
+};
+
+/* The next one after what was asked for, at whose end the cursor is. */
+static bool next_run(const struct haul_message *message, struct run *run)
 {
-    uint64_t at = 0;
-    *start = *end = UINT64_MAX;
-    for (uint32_t i = 0; i < message->manifest.count; i++) {
+    const struct haul_cursor *cursor = &message->stream_cursor;
+    uint64_t at = message->fetch_end - cursor->offset;
+    *run = (struct run){0, UINT64_MAX, UINT64_MAX};
+    for (uint32_t i = cursor->index; i < message->manifest.count; i++) {
         const struct haul_manifest_array *item = &message->manifest.arrays[i];
         uint64_t begins = at;
         if (!item->offered)
             continue;
         at += item->array.nbytes;
-        if (at <= from || item->array.nbytes == 0)
+        if (at <= message->fetch_end || item->array.nbytes == 0)
             continue;
         if (item->mapped || haul_reads_array(message, item)) {
-            if (*start != UINT64_MAX)
+            if (run->start != UINT64_MAX)
                 return true;
             continue;
         }
-        if (*start == UINT64_MAX)
-            *start = begins;
-        *end = at;
+        if (run->start == UINT64_MAX)
+            *run = (struct run){.index = i, .start = begins};
+        run->end = at;
     }
-    return *start != UINT64_MAX;
+    return run->start != UINT64_MAX;
 }
 
-static void ask(struct haul_message *message, uint64_t start, uint64_t end)
+static void ask(struct haul_message *message, const struct run *run)
 {
+    const uint64_t start = run->start, end = run->end;
     const struct haul_wire_control fetch = {.type = HAUL_FRAME_FETCH,
                                             .seq = message->manifest.seq,
                                             .offset = start,
                                             .bytes = end - start,
                                             .transfer = ++message->transfer};
+    message->stream_cursor = (struct haul_cursor){.index = run->index};
     message->fetch_next = start;
     message->fetch_end = end;
     HAUL_COUNT(message->peer, bytes_fetched, end - start);
@@ -72,9 +80,9 @@ void haul_fetch_moved(struct haul_message *message, uint64_t bytes)
 
 static void ask_next_run(struct haul_message *message)
 {
-    uint64_t start, end;
-    if (next_run(message, message->fetch_end, &start, &end))
-        ask(message, start, end);
+    struct run run;
+    if (next_run(message, &run))
+        ask(message, &run);
 }
 
 void haul_fetch_brought(struct haul_message *message, uint64_t bytes)
@@ -117,7 +125,8 @@ static void start(struct haul_message *message)
     message->link->last_turn = ++engine->fetch_turns;
     engine->fetches++;
     engine->fetch_bytes_left += message->manifest.offered_bytes - message->stream_received;
-    message->fetch_end = 0;
+    message->fetch_next = message->fetch_end = 0;
+    message->stream_cursor = (struct haul_cursor){0};
     message->uses_rma = haul_link_reads(message->link);
     haul_list_append(&engine->reading, &message->place_node);
     message->reads++; /* held: reads may end inside */
@@ -224,8 +233,9 @@ static void measure(struct haul_engine *engine)
 static void give_turn(struct haul_message *message)
 {
     struct haul_engine *engine = message->engine;
+    bool may_wait = !haul_place_is_alone(message);
     int err = haul_place_offered(message);
-    if (err == HAUL_NO_MEMORY) {
+    if (err == HAUL_NO_MEMORY && may_wait) {
         haul_place_wait(message);
         return;
     }
@@ -269,7 +279,7 @@ bool haul_fetch_schedule(struct haul_engine *engine)
 static bool is_stalled(const struct haul_message *message, uint64_t now_ns)
 {
     bool comes =
-        message->fetch_active ||
+        message->fetch_next < message->fetch_end ||
         (message->destination && message->inline_received < message->manifest.inline_bytes);
     bool keeps_frames = message->lent_bytes > 0 && message->stream_received > 0;
     return message->state == HAUL_MESSAGE_FETCHING && comes && message->reads == 0 &&

@@ -339,21 +339,6 @@ static struct haul_message *find_inbound(struct haul_link *link, uint64_t seq)
     return NULL;
 }
 
-/* The cursor at a byte of the stream. */
-static struct haul_cursor cursor_at(const struct haul_manifest *manifest, uint64_t offset)
-{
-    struct haul_cursor cursor = {0, offset};
-    while (cursor.index < manifest->count) {
-        const struct haul_manifest_array *item = &manifest->arrays[cursor.index];
-        uint64_t bytes = item->offered ? item->array.nbytes : 0;
-        if (cursor.offset < bytes)
-            return cursor;
-        cursor.offset -= bytes;
-        cursor.index++;
-    }
-    return cursor;
-}
-
 int haul_inbound_data(struct haul_link *link, const struct haul_wire_control *data)
 {
     struct haul_message *message = find_inbound(link, data->seq);
@@ -366,7 +351,6 @@ int haul_inbound_data(struct haul_link *link, const struct haul_wire_control *da
     }
     if (data->offset != message->fetch_next || data->bytes > message->fetch_end - data->offset)
         return haul_fail(HAUL_PROTOCOL, "data that was not asked for");
-    message->stream_cursor = cursor_at(&message->manifest, data->offset);
     expect_payload(link, message, true, data->bytes);
     return 0;
 }

@@ -34,6 +34,7 @@ struct haul_destination {
     size_t rows;
     struct haul_message **message; /* per row, NULL: free */
     size_t claimed, whole;
+    size_t first_free; /* no row before it is free */
 };
 
 /* ---- inbox.c: messages that wait to be received ---------------------------------------------- */

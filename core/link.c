@@ -101,6 +101,7 @@ void haul_link_opened(struct haul_link *link)
         haul_engine_timer(link->engine, link->since_ns + heartbeat_ns);
     while (!haul_list_empty(&peer->waiting) && link->state != HAUL_LINK_LOST)
         haul_transmit_start(HAUL_CONTAINER_OF(haul_list_pop(&peer->waiting), struct haul_op, node));
+    haul_transmit_pump(link);
     haul_credit_pay(link); /* for what was released before it was open */
     haul_engine_changed(link->engine);
 }

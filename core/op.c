@@ -93,7 +93,8 @@ int haul_op_create(struct haul_peer *peer, struct haul_dict *dict, enum haul_op_
     op->collected = true;
     op->result = 0;
     op->detail[0] = '\0';
-    op->waits_for_credit = op->offered_rma = op->cancelling = op->gives = op->released = false;
+    op->waits_for_credit = op->has_payload = op->offered_rma = op->cancelling = op->gives =
+        op->released = false;
     op->reply = NULL;
     op->transfer = op->restarts = 0;
     op->send_offset = op->send_end = 0;
@@ -193,7 +194,7 @@ static void parcel_is_back(struct haul_parcel *parcel, struct haul_link *link)
 {
     haul_parcel_return(parcel, link);
     link->channel_busy = false;
-    if (haul_list_empty(&link->sending_node))
+    if (link->state != HAUL_LINK_LOST && haul_list_empty(&link->sending_node))
         haul_list_append(&link->engine->sending, &link->sending_node);
 }
 
@@ -215,6 +216,8 @@ void haul_op_end(struct haul_op *op, int err, const char *detail)
 {
     if (op->state == HAUL_OP_ENDING || op->state == HAUL_OP_FINISHED)
         return;
+    if (op->state == HAUL_OP_WAITING && op->kind == HAUL_OP_REPLY)
+        haul_transmit_no_reply(op);
     op->state = HAUL_OP_ENDING;
     op->result = err;
     if (detail != op->detail)
@@ -296,7 +299,8 @@ static int ended_early(struct haul_op *op, int err)
     snprintf(detail, sizeof detail, "%s: %s", haul_error_sentence(err), cause);
     haul_transmit_cancel(op, err, detail);
     if (op->state != HAUL_OP_FINISHED)
-        haul_drive_wait(&op->engine->drive, op_is_finished, op, haul_deadline_ns(RECALL_NS));
+        haul_drive_wait_through(&op->engine->drive, op_is_finished, op,
+                                haul_deadline_ns(RECALL_NS));
     if (op->state == HAUL_OP_FINISHED)
         return op->result ? haul_fail_with(op->result, op->detail) : 0;
     return haul_fail(HAUL_BORROWED,

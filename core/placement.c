@@ -191,7 +191,7 @@ static bool is_for_pool(const struct haul_message *message)
 /* Small blocks of messages that wait keep whole slabs from being used otherwise: in a small pool
  * they can leave no room for any message, although little is in use. Where nothing is under way
  * whose end would give memory back, one that should have room gets it beyond the limit. */
-static bool nothing_else_helps(const struct haul_message *message)
+bool haul_place_is_alone(const struct haul_message *message)
 {
     const struct haul_engine *engine = message->engine;
     return engine->fetches == 0 && engine->stats.messages_unreleased == 0 &&
@@ -205,7 +205,7 @@ int haul_place_offered(struct haul_message *message)
         return 0;
     if (comes_in_frames(message))
         return reserve_lent(message);
-    return place_in_pool(message, true, nothing_else_helps(message));
+    return place_in_pool(message, true, haul_place_is_alone(message));
 }
 
 void haul_place_forget_offered(struct haul_message *message)

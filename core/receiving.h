@@ -116,6 +116,8 @@ int haul_place_copy(struct haul_message *message, struct haul_array *array, cons
  */
 int haul_place_offered(struct haul_message *message);
 bool haul_place_has_memory(const struct haul_message *message);
+/* Whether nothing will be released that it could wait for, and it has room by the limit. */
+bool haul_place_is_alone(const struct haul_message *message);
 /* Notes that it has to wait for memory, unless a destination takes it. */
 void haul_place_wait(struct haul_message *message);
 /* Looks again at those that a destination may take: they wait for one, or for their turn. */

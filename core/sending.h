@@ -27,6 +27,7 @@ struct haul_op {
     struct haul_dict_entry **entries; /* of manifest.arrays, as many: of the dict and given ones */
     struct haul_message *reply;
     bool waits_for_credit;
+    bool has_payload; /* of its announcement, as planned last */
     bool gives;       /* arrays that the peer may look at in place until its RELEASE */
     bool released;    /* the RELEASE is here */
     bool offered_rma; /* a peer may be reading the arrays by itself */
@@ -89,6 +90,8 @@ void haul_transmit_ack(struct haul_link *link, const struct haul_wire_control *a
 void haul_transmit_cancel(struct haul_op *op, int err, const char *detail);
 /* The receiver will never hear of this op: its credit is ours again. */
 void haul_transmit_unannounce(struct haul_op *op);
+/* The caller shall not wait for this reply: it will not come. */
+void haul_transmit_no_reply(const struct haul_op *reply);
 /* The peer does not look at what this message gave it any more. */
 void haul_transmit_release(struct haul_link *link, uint64_t seq);
 struct haul_op *haul_transmit_find(struct haul_link *link, uint64_t seq);

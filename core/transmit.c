@@ -147,6 +147,8 @@ static bool is_acceptable(struct haul_op *op)
 static bool announce(struct haul_op *op)
 {
     struct haul_link *link = op->link;
+    if (link->channel_busy && op->has_payload)
+        return false; /* planning it costs */
     if (!is_acceptable(op))
         return true;
     haul_plan(op);
@@ -160,7 +162,8 @@ static bool announce(struct haul_op *op)
     bool on_credit = needs_credit(op);
     uint64_t inline_bytes = op->manifest.inline_bytes;
     uint64_t prepaid_bytes = haul_manifest_prepaid_bytes(&op->manifest);
-    if (count > 0 && link->channel_busy)
+    op->has_payload = count > 0;
+    if (op->has_payload && link->channel_busy)
         return false;
     /* From here on the op may end inside send_parcel(). */
     haul_list_remove(&op->node);
@@ -309,6 +312,8 @@ void haul_transmit_start(struct haul_op *op)
         }
         haul_list_append(&link->waiting, &op->node);
         haul_transmit_pump(link);
+    } else if (op->link && link->state == HAUL_LINK_GREETING) {
+        haul_list_append(&link->waiting, &op->node); /* a reply, while the path is still proven */
     } else if (peer->dials && !peer->closed && !op->link) {
         haul_list_append(&peer->waiting, &op->node);
     } else {
@@ -365,8 +370,7 @@ void haul_transmit_ack(struct haul_link *link, const struct haul_wire_control *a
         haul_op_end(op, 0, "");
 }
 
-/* The caller shall not wait for a reply that will not come. */
-static void send_no_reply(const struct haul_op *reply)
+void haul_transmit_no_reply(const struct haul_op *reply)
 {
     const struct haul_wire_control no_reply = {
         .type = HAUL_FRAME_ACK, .seq = reply->manifest.reply_to, .err = HAUL_NO_REPLY};
@@ -376,7 +380,7 @@ static void send_no_reply(const struct haul_op *reply)
 void haul_transmit_unannounce(struct haul_op *op)
 {
     if (op->kind == HAUL_OP_REPLY)
-        send_no_reply(op);
+        haul_transmit_no_reply(op);
     if (!needs_credit(op))
         return;
     op->link->used_messages--;
@@ -402,8 +406,6 @@ void haul_transmit_release(struct haul_link *link, uint64_t seq)
 
 void haul_transmit_cancel(struct haul_op *op, int err, const char *detail)
 {
-    if (op->state == HAUL_OP_WAITING && op->kind == HAUL_OP_REPLY)
-        send_no_reply(op);
     if (op->state == HAUL_OP_OPEN && op->link->state == HAUL_LINK_OPEN) {
         const struct haul_wire_control cancel = {.type = HAUL_FRAME_CANCEL, .seq = op->seq};
         haul_link_control(op->link, &cancel);

@@ -97,8 +97,8 @@ void haul_manifest_encode(struct haul_manifest *manifest, uint8_t *to);
  * UTF-8 and uniqueness of keys, dtype against itemsize, ndim, flags, every product and sum,
  * nbytes == product(shape) * itemsize, the payload against the inline arrays, unknown critical
  * records. Errors: HAUL_PROTOCOL (the frame is broken), HAUL_TOO_LARGE (more than message_max bytes
- * of arrays), HAUL_NO_MEMORY. After any of them count is 0, and seq, reply_to and flags are set as
- * far as the frame reaches, so that it can be refused; the sums are set after HAUL_TOO_LARGE. */
+ * of arrays), HAUL_NO_MEMORY. After HAUL_TOO_LARGE all is set; after the others count is 0, and
+ * seq, reply_to and flags are set as far as the frame reaches, so that it can be refused. */
 int haul_manifest_decode(struct haul_manifest *manifest, const uint8_t *header, size_t header_bytes,
                          uint64_t message_max);
 /* The decoded array of this key, or NULL. */

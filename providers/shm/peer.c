@@ -162,6 +162,8 @@ int haul_shm_attach(void *rma, const void *blob, size_t bytes, struct haul_link 
     struct haul_shm_peer *peer = get_peer(shm, link);
     if (!peer)
         return HAUL_NO_MEMORY;
+    if (peer->has_ticket && memcmp(peer->ticket, from + 76, sizeof peer->ticket) == 0)
+        return haul_shm_host->fail(HAUL_UNSUPPORTED, "its address is the one that we sent to it");
     peer->pid = (pid_t)place.pid;
     peer->cookie_address = haul_get_u64(from + 52);
     memcpy(peer->cookie, from + 60, sizeof peer->cookie);

@@ -304,6 +304,7 @@ bool outgoing_take(struct outgoing *outgoing, struct context *context, PyObject 
     if (count > sizeof outgoing->few / sizeof *outgoing->few)
         outgoing->arrays = PyMem_Calloc(count, sizeof *outgoing->arrays);
     bool taken = outgoing->arrays != NULL;
+    outgoing->items = items;
     if (!taken)
         PyErr_NoMemory();
     taken = taken && PyList_Append(outgoing->kept, items) == 0 &&

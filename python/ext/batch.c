@@ -145,7 +145,14 @@ static PyObject *batch_filled(PyObject *object, void *none)
     return PyLong_FromSize_t(haul_batch_rows(((struct batch *)object)->batch));
 }
 
+static PyObject *batch_is_posted(PyObject *object, void *none)
+{
+    (void)none;
+    return PyBool_FromLong(((struct batch *)object)->server != NULL);
+}
+
 static PyGetSetDef batch_properties[] = {
+    {"is_posted", batch_is_posted, NULL, "Whether a server fills it.", NULL},
     {"filled", batch_filled, NULL, "Rows that are whole, after wait().", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };

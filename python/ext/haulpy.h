@@ -10,8 +10,9 @@
  * have ended.
  *
  * Threads. The GIL guards everything in these structures. It is released around every call of haul
- * that may wait, take haul's lock or copy. Nothing here is called by haul's own thread, except the
- * log sink (log.c), which takes no GIL; the question whether a wait is interrupted (handle.c)
+ * that may wait or copy; those that only look, as whether an op has ended, keep it, and take haul's
+ * lock, whose holders never wait for the GIL. Nothing here is called by haul's own thread, except
+ * the log sink (log.c), which takes no GIL; the question whether a wait is interrupted (handle.c)
  * comes from waiting threads, with no lock of haul held.
  *
  * How it fails. C's error codes become the exceptions of errors.c, with haul's sentence. A signal's
@@ -121,7 +122,8 @@ struct outgoing {
         struct haul_block *block; /* that it lies in, or NULL */
     } * arrays, few[4];
     bool give;
-    PyObject *kept; /* what the arrays point into: keys, NumPy arrays, descriptions */
+    PyObject *items; /* the mapping's, as a list of pairs; in `kept` */
+    PyObject *kept;  /* what the arrays point into: keys, NumPy arrays, descriptions */
 };
 
 /* What for: to send (anything that can be made an array), to receive into (writable arrays as they

@@ -51,7 +51,7 @@ PyObject *message_make(struct context *context, struct haul_message *message, bo
     }
     self->hold = hold;
     self->writable = writable;
-    if (named && (!(self->named = PyDict_New()) || PyDict_Update(self->named, named)))
+    if (named && (!(self->named = PyDict_New()) || PyDict_MergeFromSeq2(self->named, named, 1)))
         Py_CLEAR(self);
     return (PyObject *)self;
 }
@@ -106,9 +106,11 @@ static PyObject *copy_once(PyObject *copies, PyObject *key, const struct haul_ar
     if (copy || PyErr_Occurred())
         return Py_XNewRef(copy);
     copy = array_copy(array);
-    if (copy && PyDict_SetItem(copies, key, copy))
-        Py_CLEAR(copy);
-    return copy;
+    /* (Another thread may have made one meanwhile.) */
+    PyObject *kept = copy ? PyDict_SetDefault(copies, key, copy) : NULL;
+    Py_XINCREF(kept);
+    Py_XDECREF(copy);
+    return kept;
 }
 
 static PyObject *array_of(const struct grip *grip, PyObject *key, bool writable)
@@ -157,14 +159,18 @@ static int message_contains(PyObject *object, PyObject *key)
 
 static PyObject *key_list(PyObject *object)
 {
-    struct haul_message *message = get(object);
-    PyObject *keys = message ? PyList_New(0) : NULL;
+    struct grip grip;
+    if (!take_grip(object, &grip))
+        return NULL;
+    struct haul_message *message = grip.hold->message;
+    PyObject *keys = PyList_New(0);
     for (size_t i = 0; keys && i < haul_message_count(message); i++) {
         PyObject *key = PyUnicode_FromString(haul_message_at(message, i)->key);
         if (!key || PyList_Append(keys, key))
             Py_CLEAR(keys);
         Py_XDECREF(key);
     }
+    let_go(&grip);
     return keys;
 }
 

@@ -63,6 +63,13 @@ static void finish(struct op *self, int result, struct haul_message *reply)
     Py_CLEAR(self->kept); /* (the handles stay: other threads may be waiting with them) */
 }
 
+/* Whatever keeps haul from telling: what may still be read is not freed. */
+static bool is_borrowed(struct haul_dict *dict)
+{
+    int err = haul_dict_wait(dict, 0);
+    return err && err != HAUL_FORKED;
+}
+
 /* With the GIL held, so that one thread asks at a time. */
 bool op_test(struct op *self)
 {
@@ -73,7 +80,7 @@ bool op_test(struct op *self)
     if (self->op)
         result = haul_op_test(self->op);
     else
-        result = haul_dict_wait(self->dict, 0) == HAUL_TIMEOUT ? HAUL_BUSY : 0;
+        result = is_borrowed(self->dict) ? HAUL_BUSY : 0;
     if (result == 0 && self->is_call)
         result = haul_op_reply(self->op, &reply);
     if (result != HAUL_BUSY)
@@ -132,6 +139,21 @@ static PyObject *result_of(struct op *self)
     return NULL;
 }
 
+static FORWARD(op_ended, "ended");
+
+/* op_test() for users: event loops that await the op are told of its end. False with an exception
+ * set, too. */
+static bool ask(struct op *self)
+{
+    bool knew = self->done;
+    bool done = op_test(self);
+    if (knew || !done || !self->awaited)
+        return done;
+    PyObject *told = op_ended((PyObject *)self, NULL, 0, NULL);
+    Py_XDECREF(told);
+    return told != NULL;
+}
+
 static PyObject *op_result(PyObject *object, PyObject *args, PyObject *keywords)
 {
     static char *names[] = {"timeout", NULL};
@@ -147,8 +169,8 @@ static PyObject *op_result(PyObject *object, PyObject *args, PyObject *keywords)
         return NULL;
     char detail[1024]; /* of the wait, before the op is looked at */
     snprintf(detail, sizeof detail, "%s", err ? haul_error_detail() : "");
-    if (!op_test(self))
-        return raise_error_with(err, detail);
+    if (!ask(self))
+        return PyErr_Occurred() ? NULL : raise_error_with(err, detail);
     ops_sweep();
     return result_of(self);
 }
@@ -156,7 +178,8 @@ static PyObject *op_result(PyObject *object, PyObject *args, PyObject *keywords)
 static PyObject *op_done(PyObject *object, PyObject *none)
 {
     (void)none;
-    return PyBool_FromLong(op_test((struct op *)object));
+    bool done = ask((struct op *)object);
+    return PyErr_Occurred() ? NULL : PyBool_FromLong(done);
 }
 
 static PyObject *op_cancel(PyObject *object, PyObject *none)

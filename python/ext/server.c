@@ -52,7 +52,7 @@ static PyObject *server_recv_into(PyObject *object, PyObject *args, PyObject *ke
         return NULL;
     WITHOUT_GIL(err = receive_into(self, &outgoing, timeout_ns, &message));
     PyObject *result =
-        err ? raise_error(err) : message_make(self->handle.context, message, true, arrays);
+        err ? raise_error(err) : message_make(self->handle.context, message, true, outgoing.items);
     outgoing_clear(&outgoing);
     ops_sweep();
     return result;
@@ -74,6 +74,7 @@ static struct haul_peer **list_peers(struct haul_server *server, size_t *count)
         struct haul_peer **peers = PyMem_Calloc(room, sizeof *peers);
         if (!peers) {
             PyErr_NoMemory();
+            *count = 0;
             return NULL;
         }
         *count = haul_server_peers(server, peers, room);

@@ -171,6 +171,18 @@ def test_two_tasks_await_one_op(pair):
     run(main())
 
 
+def test_an_end_that_another_one_saw(pair):
+    async def main():
+        op = pair.peer.send_async({"x": np.zeros(1_000_000)})
+        tasks = [asyncio.create_task(_aio.wait_op(op, WAIT)) for _ in range(2)]
+        await turn()
+        with pair.server.recv(WAIT):
+            op.result(WAIT)  # the loop's descriptor does not tell of this end any more
+        assert await asyncio.gather(*tasks) == [None, None]
+
+    run(main())
+
+
 def test_a_loop_that_is_closed_with_awaits_disturbs_no_other(pair):
     closed = asyncio.new_event_loop()
     pending = closed.create_task(pair.peer.acall({"x": 1}))

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Receiving into memory that is named: arrays and batches."""
 
+import collections.abc
 import threading
 
 import numpy as np
@@ -30,6 +31,26 @@ def test_recv_into(pair):
     assert op.result(WAIT)["ok"] == 1
 
 
+class Made(collections.abc.Mapping):
+    """Makes its array each time that it is asked for it."""
+
+    def __getitem__(self, key):
+        return np.zeros(3)
+
+    def __iter__(self):
+        return iter("x")
+
+    def __len__(self):
+        return 1
+
+
+def test_recv_into_a_mapping_that_makes_its_arrays(pair):
+    op = pair.peer.send_async({"x": np.arange(3.0)})
+    message = pair.server.recv_into(Made(), WAIT)
+    op.result(WAIT)
+    assert message["x"].tolist() == message.copy()["x"].tolist() == [0, 1, 2]
+
+
 def test_recv_into_refuses(pair):
     for bad in (np.zeros(3)[::2], np.broadcast_to(1.0, (3,)), [1, 2], np.zeros(3, ">f8")):
         with pytest.raises(ValueError, match="x"):
@@ -39,6 +60,18 @@ def test_recv_into_refuses(pair):
         pair.server.recv_into({"x": np.zeros(3, np.float32)}, 0.2)
     with pytest.raises(haul.Refused, match=r"x: expected f32\[3\], got f64\[3\]"):
         op.result(WAIT)
+
+
+def test_a_batch_that_was_not_waited_for_stays_posted(pair):
+    batch = haul.Batch({"x": ((3,), "f8")}, rows=2)
+    batch.post(pair.server)
+    with pytest.raises(ValueError):
+        batch.wait(-1)
+    kept = batch["x"]
+    del batch  # takes itself back: the next message is nobody's row
+    pair.peer.send_async({"x": np.ones(3)})
+    assert pair.server.recv(WAIT)["x"].tolist() == [1, 1, 1]
+    assert kept.shape == (2, 3)
 
 
 def test_batch(pair):

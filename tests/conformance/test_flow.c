@@ -672,6 +672,29 @@ static void test_replies_taken_back_end_their_calls(void **state)
     free(data);
 }
 
+/* One that the caller does not take: then there is none. */
+static void test_a_reply_that_is_too_large_ends_its_call(void **state)
+{
+    enum { BYTES = 2 << 20 };
+    struct pair *pair = pair_open("message_max", "1M", NULL);
+    char question, *data = malloc(BYTES);
+    struct haul_dict *dict = dict_of(pair->client_context, "x", &question, 1, 1);
+    struct haul_dict *answer = dict_of(pair->server_context, "x", data, BYTES, 2);
+    struct haul_message *message;
+    struct haul_op *call;
+    (void)state;
+    OK(haul_call_async(pair->peer, dict, &call));
+    OK(haul_recv(pair->server, &message, WAIT_NS));
+    FAILS(HAUL_TOO_LARGE, "HAUL_MESSAGE_MAX", haul_reply(message, answer, WAIT_NS));
+    FAILS(HAUL_NO_REPLY, "", haul_op_wait(call, WAIT_NS));
+    haul_op_release(call);
+    haul_message_release(message);
+    haul_dict_destroy(dict);
+    haul_dict_destroy(answer);
+    pair_close(pair);
+    free(data);
+}
+
 static void test_many_peers(void **state)
 {
     enum { PEERS = 64, BYTES = 300000 };
@@ -731,6 +754,7 @@ int main(void)
         TEST(test_timeouts_take_the_message_back),
         TEST(test_cut_short_sends_leave_the_way_free),
         TEST(test_replies_taken_back_end_their_calls),
+        cmocka_unit_test(test_a_reply_that_is_too_large_ends_its_call),
         TEST(test_many_peers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

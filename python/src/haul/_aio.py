@@ -6,6 +6,7 @@ messages as long as somebody awaits one: what nobody collects would keep it awak
 
 import asyncio
 import collections
+import contextlib
 import weakref
 from asyncio import AbstractEventLoop, Future
 from collections.abc import Awaitable
@@ -64,7 +65,7 @@ class _Ops:
         if future not in self.waiting:  # its loop was closed
             return False
         loop, op = self.waiting.pop(future)
-        last = all(other is not op for _, other in self.waiting.values())
+        last = all(other is not op for _, other in list(self.waiting.values()))
         if last:
             op._set_awaited(False)
         self.loops[loop] -= 1
@@ -75,9 +76,25 @@ class _Ops:
         return last
 
 
+    def wake(self, op: Op) -> None:
+        """All who await it, in whichever loops."""
+        for future, (loop, other) in list(self.waiting.items()):
+            if other is op:
+                with contextlib.suppress(RuntimeError):  # its loop was closed
+                    loop.call_soon_threadsafe(_wake, future)
+
+
 def _wake(future: Future[None]) -> None:
     if not future.done():
         future.set_result(None)
+
+
+def ended(op: Op) -> None:
+    """Called when somebody has asked an op that is awaited, and has seen its end: the loops that wait for
+    it will not, because the descriptor tells of ends that nobody has seen."""
+    ops = _ops.get(op._context)
+    if ops:
+        ops.wake(op)
 
 
 class _Messages:

@@ -34,7 +34,6 @@ class Batch(Mapping[str, Array]):
         self.rows = rows
         self.filled = 0  # rows that are whole; known after wait()
         self._batch: _haul.Batch | None = None  # of the server's context: made by the first post()
-        self._is_posted = False
 
     def post(self, server: _haul.Server) -> None:
         """Lets the server fill it. The rows of an earlier filling end: who waits for a reply gets
@@ -43,7 +42,6 @@ class Batch(Mapping[str, Array]):
             self._batch = _haul.Batch(server._context, self._types, self.rows)
         self.filled = 0
         self._batch.post(server)
-        self._is_posted = True
 
     def wait(self, timeout: float | None = None) -> int:
         """Waits until all rows are filled. Returns their number: fewer when the time has run out."""
@@ -51,7 +49,6 @@ class Batch(Mapping[str, Array]):
         try:
             batch.wait(timeout)
         finally:
-            self._is_posted = False
             self.filled = batch.filled  # also when Ctrl-C has ended it
         return self.filled
 
@@ -72,9 +69,10 @@ class Batch(Mapping[str, Array]):
 
     def __del__(self) -> None:
         # Arrays may keep its memory: messages must not go there any more.
-        if getattr(self, "_is_posted", False):
+        batch = getattr(self, "_batch", None)
+        if batch is not None and batch.is_posted:
             with contextlib.suppress(_haul.Error):  # (closed, or another process's: they do not)
-                self._posted().wait(0)
+                batch.wait(0)
 
     def _posted(self) -> _haul.Batch:
         if self._batch is None:

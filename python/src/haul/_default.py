@@ -3,6 +3,7 @@
 exit, after fork() and when a cell of a notebook runs again."""
 
 import atexit
+import contextlib
 import os
 import sys
 import threading
@@ -98,8 +99,9 @@ def _is_interactive() -> bool:
 @atexit.register
 def _close_all() -> None:
     """Before the interpreter's end, so that what is being sent is not freed under it."""
-    for made in list(_contexts):
-        made.close()
+    with contextlib.ExitStack() as contexts:  # all of them, also after Ctrl-C
+        for made in list(_contexts):
+            contexts.callback(made.close)
 
 
 def _forget() -> None:
