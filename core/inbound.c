@@ -60,6 +60,8 @@ void haul_inbound_refuse(struct haul_message *message, int err, const char *deta
 {
     if (message->manifest.flags & (HAUL_MESSAGE_WANTS_ACK | HAUL_MESSAGE_WANTS_REPLY))
         answer(message, err, detail);
+    if (message->call)
+        haul_op_end(message->call, err, detail);
     haul_log(HAUL_LOG_INFO, "a message from %s was refused: %s", message->peer->address, detail);
     HAUL_COUNT(message->peer, messages_refused, 1);
     haul_inbound_drop(message);
@@ -190,15 +192,6 @@ void haul_inbound_drop(struct haul_message *message)
     haul_link_release(link);
 }
 
-/* A failed reply fails its call with a reason of its own. */
-static void refuse_reply(struct haul_message *message, int err, const char *detail)
-{
-    struct haul_op *call = message->call;
-    if (call)
-        haul_op_end(call, err, detail);
-    haul_inbound_refuse(message, err, detail);
-}
-
 /* ---- Manifests ------------------------------------------------------------------------------- */
 
 static void expect_payload(struct haul_link *link, struct haul_message *message, bool stream,
@@ -254,7 +247,7 @@ static int accept_manifest(struct haul_link *link, struct haul_message *message,
         if (!matched)
             return wrong;
         if (err) {
-            refuse_reply(message, err, detail);
+            haul_inbound_refuse(message, err, detail);
             return 0;
         }
     } else {

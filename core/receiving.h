@@ -82,7 +82,7 @@ void haul_inbound_release_given(struct haul_message *message);
 void haul_inbound_discount_manifest(struct haul_message *message);
 /* All its bytes may be here: completes and delivers. */
 void haul_inbound_progress(struct haul_message *message);
-/* Answers the sender with an error and drops it. */
+/* Answers the sender with an error, which the call that it answers ends with, and drops it. */
 void haul_inbound_refuse(struct haul_message *message, int err, const char *detail);
 void haul_inbound_drop(struct haul_message *message);
 
