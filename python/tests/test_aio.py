@@ -27,7 +27,7 @@ def run(coroutine):
 
 async def turn():
     """One turn of the loop: tasks that were made before have begun to wait."""
-    await asyncio.sleep(0)
+    await asyncio.sleep(0)  # no pause: asyncio's way to let the others run once
 
 
 async def echo(server, count):
