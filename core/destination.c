@@ -116,8 +116,7 @@ static void occupy(struct haul_destination *destination, struct haul_message *me
     destination->message[row] = message;
     message->destination = destination;
     message->row = row;
-    message->moved_ns = haul_now_ns();
-    message->moved = 0;
+    haul_stall_begin(message);
 }
 
 void haul_destination_claim(struct haul_destination *destination, struct haul_message *message)
@@ -127,7 +126,7 @@ void haul_destination_claim(struct haul_destination *destination, struct haul_me
         return;
     }
     occupy(destination, message);
-    haul_engine_timer(message->engine, message->engine->fetch_watch_ns);
+    haul_engine_timer(message->engine, message->engine->stall_watch_ns);
     haul_fetch_end(message); /* if it has waited for pool memory, it does not any more */
     haul_list_remove(&message->place_node);
     haul_fetch_queue(message);

@@ -148,7 +148,7 @@ static void run_timers(struct haul_engine *engine)
         else
             haul_engine_timer(engine, peer->redial_at_ns);
     }
-    haul_fetch_watch(engine, now_ns);
+    haul_stall_watch(engine, now_ns);
     haul_given_sweep(engine, false);
     if (!haul_list_empty(&engine->retired))
         haul_engine_timer(engine, now_ns + HAUL_RETIRED_LOOK_MS * (uint64_t)HAUL_NS_PER_MS);

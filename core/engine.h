@@ -43,12 +43,10 @@ enum {
     HAUL_READ_STALL_S = 10, /* reads that do not move for this long are fenced */
     HAUL_REDIAL_FIRST_MS = 10,
     HAUL_REDIAL_LAST_MS = 1000,
-    HAUL_RETIRED_LOOK_MS = 100,        /* between two looks at memory that lost peers may look at */
-    HAUL_FETCH_STALL_BYTES = 64 << 10, /* a fetch that brings less than this ... */
-    HAUL_FETCH_STALL_S = 5,            /* ... in this time gives up its turn */
-    HAUL_FREE_OBJECTS_MAX = 1024,      /* messages and ops that are kept for reuse */
-    HAUL_FREE_BYTES_MAX = 64 << 10,    /* ... unless their manifest has more memory than this */
-    HAUL_MANIFESTS_MAX = 32 << 20, /* bytes of such manifests, of a peer's unreleased messages */
+    HAUL_RETIRED_LOOK_MS = 100,     /* between two looks at memory that lost peers may look at */
+    HAUL_FREE_OBJECTS_MAX = 1024,   /* messages and ops that are kept for reuse */
+    HAUL_FREE_BYTES_MAX = 64 << 10, /* ... unless their manifest has more memory than this */
+    HAUL_MANIFESTS_MAX = 32 << 20,  /* bytes of such manifests, of a peer's unreleased messages */
 };
 
 /* Messages that wait for memory this long are worth a log line. */
@@ -102,7 +100,7 @@ struct haul_engine {
     struct haul_width fetch_width;
     unsigned fetches;
     uint64_t fetch_bytes_left; /* of all fetches under way */
-    uint64_t fetch_watch_ns;   /* when to look for fetches that do not move */
+    uint64_t stall_watch_ns;   /* when to look for messages that do not move, see stall.c */
     struct haul_list reading;  /* messages with rma reads still to be issued */
     struct haul_list free_reads;
     unsigned reads;       /* under way, of all links: closing waits for them */

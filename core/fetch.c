@@ -7,11 +7,7 @@
  * that was served longest ago comes first.
  *
  * Ways. Arrays that came with a way are read by rma (reads.c); the others are asked for on the
- * channel, one run of the stream at a time.
- *
- * A sender that lets its turn pass (it is stopped, or hostile) must not keep the others waiting: a
- * message on the channel that hardly moves while others wait for its turn, its memory or its row
- * gives them up. */
+ * channel, one run of the stream at a time. */
 #include "handles.h"
 #include "link.h"
 #include "receiving.h"
@@ -69,15 +65,6 @@ static void ask(struct haul_message *message, const struct run *run)
     haul_link_control(message->link, &fetch);
 }
 
-void haul_fetch_moved(struct haul_message *message, uint64_t bytes)
-{
-    message->moved += bytes;
-    if (message->moved < HAUL_FETCH_STALL_BYTES)
-        return;
-    message->moved_ns = message->engine->drive.now_ns;
-    message->moved = 0;
-}
-
 static void ask_next_run(struct haul_message *message)
 {
     struct run run;
@@ -98,7 +85,7 @@ void haul_fetch_received(struct haul_message *message, uint64_t bytes)
 {
     haul_fetch_brought(message, bytes);
     message->fetch_next += bytes;
-    haul_fetch_moved(message, bytes);
+    haul_stall_moved(message, bytes);
     if (message->fetch_next == message->fetch_end)
         ask_next_run(message);
 }
@@ -130,8 +117,7 @@ static void start(struct haul_message *message)
     message->uses_rma = haul_link_reads(message->link);
     haul_list_append(&engine->reading, &message->place_node);
     message->reads++; /* held: reads may end inside */
-    message->moved_ns = haul_now_ns();
-    message->moved = 0;
+    haul_stall_begin(message);
     haul_reads_issue(message);
     if (message->state == HAUL_MESSAGE_FETCHING && !message->reads_failed)
         ask_next_run(message);
@@ -269,81 +255,4 @@ bool haul_fetch_schedule(struct haul_engine *engine)
         started = true;
     }
     return started;
-}
-
-/* ---- Turns that are not used ------------------------------------------------------------------
- */
-
-/* Frames that the channel has lent are not given back before their message: one that has some keeps
- * its turn. */
-static bool is_stalled(const struct haul_message *message, uint64_t now_ns)
-{
-    bool comes =
-        message->fetch_next < message->fetch_end ||
-        (message->destination && message->inline_received < message->manifest.inline_bytes);
-    bool keeps_frames = message->lent_bytes > 0 && message->stream_received > 0;
-    return message->state == HAUL_MESSAGE_FETCHING && comes && message->reads == 0 &&
-           !keeps_frames &&
-           now_ns >= message->moved_ns + HAUL_FETCH_STALL_S * (uint64_t)HAUL_NS_PER_S;
-}
-
-static struct haul_message *next_stalled(struct haul_engine *engine, uint64_t now_ns)
-{
-    HAUL_LIST_EACH(&engine->links, node)
-    {
-        struct haul_link *link = HAUL_CONTAINER_OF(node, struct haul_link, node);
-        struct haul_list *lists[] = {&link->inbound, &link->replies};
-        for (size_t i = 0; i < HAUL_COUNT_OF(lists); i++) {
-            HAUL_LIST_EACH(lists[i], each)
-            {
-                struct haul_message *message = HAUL_CONTAINER_OF(each, struct haul_message, node);
-                if (is_stalled(message, now_ns))
-                    return message;
-            }
-        }
-    }
-    return NULL;
-}
-
-/* Back among those that wait; what comes late is thrown away. */
-static void give_up_turn(struct haul_message *message, uint64_t now_ns)
-{
-    struct haul_link *link = message->link;
-    message->moved_ns = now_ns; /* if it keeps its row: it is looked at again when that is over */
-    if (!message->stalled)
-        haul_log(HAUL_LOG_WARNING,
-                 "%s: hardly anything has come for %d s of a message of %llu bytes, and others "
-                 "wait: it has to wait too",
-                 link->peer->address, HAUL_FETCH_STALL_S,
-                 (unsigned long long)haul_message_bytes(message));
-    message->stalled = true;
-    link->last_turn = ++message->engine->fetch_turns;
-    if (message->destination)
-        haul_destination_give_up(message);
-    else
-        haul_fetch_put_back(message);
-}
-
-void haul_fetch_watch(struct haul_engine *engine, uint64_t now_ns)
-{
-    struct haul_message *message;
-    bool is_due = now_ns >= engine->fetch_watch_ns;
-    bool rows_are_open = false, others_wait = !haul_list_empty(&engine->fetching);
-    if (is_due)
-        engine->fetch_watch_ns = now_ns + HAUL_NS_PER_S;
-    HAUL_LIST_EACH(&engine->servers, node)
-    {
-        const struct haul_inbox *inbox = &HAUL_CONTAINER_OF(node, struct haul_server, node)->inbox;
-        bool open = haul_destination_is_open(inbox);
-        rows_are_open |= open;
-        others_wait |= open && haul_inbox_waits(inbox);
-    }
-    if (!rows_are_open && !others_wait)
-        return;
-    haul_engine_timer(engine, engine->fetch_watch_ns);
-    if (!is_due || !others_wait || !next_stalled(engine, now_ns))
-        return;
-    while ((message = next_stalled(engine, now_ns)))
-        give_up_turn(message, now_ns);
-    haul_fetch_schedule(engine);
 }

@@ -219,8 +219,23 @@ static void take_why(struct haul_peer *peer, const char *why)
     haul_utf8_clean(peer->why + used, sizeof peer->why - used, why, strlen(why));
 }
 
+/* Whether a greeting is one of our own that was sent back to us: it names our memory, and reads of
+ * that would prove it. (What our servers say to our clients, and they to them, is no such one.) */
+static bool is_reflected(const struct haul_link *link, uint64_t nonce)
+{
+    HAUL_LIST_EACH(&link->engine->links, node)
+    {
+        const struct haul_link *own = HAUL_CONTAINER_OF(node, const struct haul_link, node);
+        if (own->nonce == nonce && nonce && !own->server == !link->server)
+            return true;
+    }
+    return false;
+}
+
 static int take_hello(struct haul_link *link, const struct haul_wire_hello *hello)
 {
+    if (is_reflected(link, hello->nonce))
+        return haul_fail(HAUL_PROTOCOL, "the greeting is our own, sent back to us");
     link->peer_nonce = hello->nonce;
     link->message_max = hello->message_max;
     link->window_messages = link->credit_messages = hello->credit_messages;

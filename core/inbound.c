@@ -405,7 +405,7 @@ static void advance(struct haul_link *link, struct haul_message *message, uint64
         haul_fetch_received(message, n);
     } else {
         message->inline_received += n;
-        haul_fetch_moved(message, n);
+        haul_stall_moved(message, n);
     }
 }
 

@@ -37,11 +37,6 @@ struct haul_message *haul_inbox_pop(struct haul_inbox *inbox)
     return HAUL_CONTAINER_OF(node, struct haul_message, node);
 }
 
-bool haul_inbox_waits(const struct haul_inbox *inbox)
-{
-    return !haul_list_empty(&inbox->messages) || !haul_list_empty(&inbox->unplaced);
-}
-
 void haul_inbox_watched(struct haul_inbox *inbox)
 {
     if (inbox->placement == HAUL_PLACE_UNDECIDED)

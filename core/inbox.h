@@ -46,8 +46,6 @@ void haul_inbox_append(struct haul_inbox *inbox, struct haul_message *message);
 int haul_inbox_receive(struct haul_inbox *inbox, int64_t timeout_ns, struct haul_message **message);
 /* Takes the first of its messages, which there must be. */
 struct haul_message *haul_inbox_pop(struct haul_inbox *inbox);
-/* Whether messages wait to be received, or for a place. */
-bool haul_inbox_waits(const struct haul_inbox *inbox);
 /* The user's descriptor of an inbox, or a negative error. Takes the lock. */
 int haul_inbox_fd(struct haul_inbox *inbox);
 /* Its user waits at a descriptor: large messages must come for it to be readable. They come to the

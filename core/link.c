@@ -43,8 +43,9 @@ struct haul_link *haul_link_create(struct haul_engine *engine, struct haul_peer 
     link->since_ns = link->heard_ns = haul_now_ns();
     link->next_seq = 1;
     link->message_max = UINT64_MAX;
-    struct haul_list *lists[] = {&link->waiting, &link->open,    &link->transmitting, &link->kept,
-                                 &link->inbound, &link->replies, &link->sending_node};
+    struct haul_list *lists[] = {&link->waiting, &link->open,        &link->transmitting,
+                                 &link->ending,  &link->kept,        &link->inbound,
+                                 &link->replies, &link->sending_node};
     for (size_t i = 0; i < HAUL_COUNT_OF(lists); i++)
         haul_list_init(lists[i]);
     haul_list_append(&engine->links, &link->node);

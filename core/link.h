@@ -43,6 +43,7 @@ struct haul_link {
     struct haul_list waiting;               /* ops not announced yet */
     struct haul_list open;                  /* announced, not finished */
     struct haul_list transmitting;          /* open ops with DATA to send */
+    struct haul_list ending;       /* ended, but the channel still has some of their arrays */
     struct haul_list kept;         /* finished ops whose given arrays are in the peer's use */
     struct haul_list sending_node; /* in engine->sending */
     bool channel_busy;

@@ -157,6 +157,7 @@ static void finish(struct haul_op *op)
     struct haul_engine *engine = op->engine;
     struct haul_peer *peer = op->peer;
     op->state = HAUL_OP_FINISHED;
+    haul_list_remove(&op->node);
     haul_plan_undo(op);
     op->dict->in_flight--;
     haul_dict_unreference(op->dict);
@@ -226,7 +227,9 @@ void haul_op_end(struct haul_op *op, int err, const char *detail)
     haul_list_remove(&op->transmit_node);
     recall(op, &op->announcement);
     recall(op, &op->chunk);
-    if (!in_channel(op))
+    if (in_channel(op))
+        haul_list_append(&op->link->ending, &op->node);
+    else
         finish(op);
 }
 

@@ -199,6 +199,7 @@ static struct plugin *find_plugin(const char *path, const char *name)
 }
 
 struct listing {
+    const char *path; /* HAUL_PROVIDER_PATH */
     void (*visit)(struct plugin *plugin, void *arg);
     void *arg;
 };
@@ -215,21 +216,26 @@ static int is_plugin_file(const struct dirent *entry)
            !strcmp(entry->d_name + length - 3, ".so");
 }
 
+/* Each provider once: a file whose name is built in, or is in an earlier folder, is never used. */
+static void list_file(const struct listing *listing, const char *folder, const char *base)
+{
+    char name[NAME_MAX], file[PATH_MAX];
+    size_t length = strlen(base) - 8;
+    memcpy(name, base + 5, length);
+    name[length] = '\0';
+    if (snprintf(file, sizeof file, "%s/%s", folder, base) >= (int)sizeof file)
+        return;
+    struct plugin *plugin = find_plugin(listing->path, name);
+    if (plugin && !strcmp(plugin->file, file))
+        listing->visit(plugin, listing->arg);
+}
+
 static bool list_folder(const char *folder, void *arg)
 {
-    struct listing *listing = arg;
     struct dirent **entries;
     int count = scandir(folder, &entries, is_plugin_file, by_name);
     for (int i = 0; i < count; i++) {
-        char name[NAME_MAX], file[PATH_MAX];
-        size_t length = strlen(entries[i]->d_name) - 8;
-        memcpy(name, entries[i]->d_name + 5, length);
-        name[length] = '\0';
-        struct plugin *plugin = NULL;
-        if (snprintf(file, sizeof file, "%s/%s", folder, entries[i]->d_name) < (int)sizeof file)
-            plugin = get_plugin(name, file);
-        if (plugin)
-            listing->visit(plugin, listing->arg);
+        list_file(arg, folder, entries[i]->d_name);
         free(entries[i]);
     }
     if (count >= 0)
@@ -246,7 +252,7 @@ static void each_plugin(const char *path, void (*visit)(struct plugin *plugin, v
         if (plugin)
             visit(plugin, arg);
     }
-    struct listing listing = {visit, arg};
+    struct listing listing = {path, visit, arg};
     each_folder(path, list_folder, &listing);
 }
 

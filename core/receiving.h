@@ -47,10 +47,9 @@ struct haul_message {
         uint32_t index;  /* of the array */
         uint64_t offset; /* in it */
     } inline_cursor, stream_cursor;
-    uint64_t
-        moved_ns;   /* when it got its turn or row, or has moved by HAUL_FETCH_STALL_BYTES, last */
-    uint64_t moved; /* bytes since then */
-    bool stalled;   /* its sender let a turn pass: those that did not go first */
+    uint64_t moved_ns; /* when it got its turn or row, or had moved a little further, last */
+    uint64_t moved;    /* bytes since then */
+    bool stalled;      /* its sender let a turn pass: those that did not go first */
     /* What was asked for on the channel: DATA must be of this transfer and go on at fetch_next. */
     uint32_t transfer;
     uint64_t fetch_next, fetch_end;
@@ -133,20 +132,25 @@ void haul_fetch_queue(struct haul_message *message);
 bool haul_fetch_schedule(struct haul_engine *engine);
 /* A fetch has ended, well or not. */
 void haul_fetch_end(struct haul_message *message);
-/* Bytes arrived, and it is not stalled. */
-void haul_fetch_moved(struct haul_message *message, uint64_t bytes);
-/* The same, of a fetch. */
+/* Bytes arrived that were asked for on the channel. */
 void haul_fetch_received(struct haul_message *message, uint64_t bytes);
 /* Counts offered bytes that are here, by whatever way. */
 void haul_fetch_brought(struct haul_message *message, uint64_t bytes);
 /* Nothing of its stream counts as received: it waits for a turn again. */
 void haul_fetch_put_back(struct haul_message *message);
-/* Takes turn, memory and row from messages that do not move while others wait. A timer, which sets
- * itself while there are some. */
-void haul_fetch_watch(struct haul_engine *engine, uint64_t now_ns);
 /* The array at a cursor's place: skips those that are not in the stream or at their end. */
 struct haul_manifest_array *haul_cursor_array(struct haul_manifest *manifest,
                                               struct haul_cursor *cursor, bool offered);
+
+/* ---- stall.c: turns and rows that are not used ----------------------------------------------- */
+
+/* It has got its turn, or a row. */
+void haul_stall_begin(struct haul_message *message);
+/* Bytes of it came on the channel. */
+void haul_stall_moved(struct haul_message *message, uint64_t bytes);
+/* Takes turn, memory and row from messages that do not move while others wait. A timer, which sets
+ * itself while there are some. */
+void haul_stall_watch(struct haul_engine *engine, uint64_t now_ns);
 
 /* ---- reads.c: by rma ------------------------------------------------------------------------- */
 

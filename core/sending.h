@@ -11,7 +11,7 @@ enum haul_op_state { HAUL_OP_WAITING, HAUL_OP_OPEN, HAUL_OP_ENDING, HAUL_OP_FINI
 struct haul_op {
     atomic_uint references;
     struct haul_engine *engine;
-    struct haul_list node; /* in link->waiting, link->open, peer->waiting or engine->free_ops */
+    struct haul_list node; /* in peer->waiting, one of its link's lists or engine->free_ops */
     struct haul_list transmit_node; /* in link->transmitting */
     struct haul_peer *peer;
     struct haul_link *link; /* NULL: not connected yet */

@@ -324,15 +324,20 @@ void haul_transmit_start(struct haul_op *op)
     }
 }
 
-struct haul_op *haul_transmit_find(struct haul_link *link, uint64_t seq)
+static struct haul_op *find_in(struct haul_list *list, uint64_t seq)
 {
-    HAUL_LIST_EACH(&link->open, node)
+    HAUL_LIST_EACH(list, node)
     {
         struct haul_op *op = HAUL_CONTAINER_OF(node, struct haul_op, node);
         if (op->seq == seq)
             return op;
     }
     return NULL;
+}
+
+struct haul_op *haul_transmit_find(struct haul_link *link, uint64_t seq)
+{
+    return find_in(&link->open, seq);
 }
 
 int haul_transmit_fetch(struct haul_link *link, const struct haul_wire_control *fetch)
@@ -389,19 +394,17 @@ void haul_transmit_unannounce(struct haul_op *op)
 
 void haul_transmit_release(struct haul_link *link, uint64_t seq)
 {
-    struct haul_op *op = haul_transmit_find(link, seq);
-    if (op) /* it overtook the reply that ends the op */
+    struct haul_op *kept = find_in(&link->kept, seq);
+    struct haul_op *op = find_in(&link->open, seq); /* it overtook the reply that ends the op */
+    if (!op)
+        op = find_in(&link->ending, seq);
+    if (op)
         op->released = true;
-    HAUL_LIST_EACH(&link->kept, node)
-    {
-        struct haul_op *kept = HAUL_CONTAINER_OF(node, struct haul_op, node);
-        if (kept->seq != seq)
-            continue;
-        haul_list_remove(node);
-        haul_given_free(kept);
-        haul_op_unreference(kept);
+    if (!kept)
         return;
-    }
+    haul_list_remove(&kept->node);
+    haul_given_free(kept);
+    haul_op_unreference(kept);
 }
 
 void haul_transmit_cancel(struct haul_op *op, int err, const char *detail)

@@ -51,6 +51,8 @@ static void remove_file(struct haul_zmq_server *server)
         unlink(server->unix_path);
 }
 
+enum { PORT_TRIES = 8 };
+
 /* ---- Binding -------------------------------------------------------------------------------- */
 
 /* A port of 0 becomes that of the first endpoint bound. Returns 0 or why not, as errno has it. */
@@ -154,10 +156,19 @@ static int bind_failed(const struct haul_zmq_route *route, int reason)
     }
 }
 
+/* Whether it is the system that chooses a port, for the first of several addresses: at another one
+ * it may be in use. */
+static bool is_port_found(const struct haul_zmq_route *route)
+{
+    return route->endpoint_count > 1 && !strcmp(strrchr(route->endpoints[0], ':'), ":0");
+}
+
 int haul_zmq_server_bind(struct haul_zmq_server *server)
 {
     int reason = bind_all(server);
     if (reason == EADDRINUSE && make_way(server->channel))
+        reason = bind_all(server);
+    for (int i = 0; i < PORT_TRIES && reason == EADDRINUSE && is_port_found(server->route); i++)
         reason = bind_all(server);
     if (reason)
         return bind_failed(server->route, reason);

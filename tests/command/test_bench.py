@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The baseline that reads with libfabric alone runs beside the providers ofi:<kind>, and says why not."""
+"""The halves of a run on two hosts; the baseline that reads with libfabric alone."""
 import json
 import os
 import subprocess
 import unittest
 
-from support import ENVIRONMENT, HAUL, LIMIT_S, OK, TIED, USAGE
+from support import ENVIRONMENT, HAUL, LIMIT_S, OK, TIED, USAGE, CommandTest
 
 BASELINE = os.path.join(os.path.dirname(os.path.dirname(HAUL)), "lib", "haul", "bench", "fabric")
 
@@ -14,6 +14,20 @@ def bench(*arguments, **settings):
     return subprocess.run([*TIED, HAUL, "bench", "--json", "-", "--duration", "0.2", "--warmup", "0.1",
                            *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
                           timeout=LIMIT_S, env={**ENVIRONMENT, **settings}, check=False)
+
+
+class Halves(CommandTest):
+    def test_each_round_meets_its_own(self):
+        """Both halves count what was sent, and name the path; a second round does not meet the first one's server."""
+        work = ("--provider", "tcp", "--clients", 2, "--workload", "x:u8[4096]", "--rounds", 2, "--duration", 0.2,
+                "--warmup", 0.1, "--json", "-")
+        address = "unix:" + self.path("bench.sock")
+        halves = [self.start("bench", half, address, *work) for half in ("--listen", "--connect")]
+        for half in halves:
+            self.assertEqual(half.finish(), OK, half.err)
+            for run in json.loads(half.out)["results"]:
+                self.assertEqual(run["path"], "tcp", run)
+                self.assertGreater(run["messages"], 0)
 
 
 @unittest.skipUnless(os.access(BASELINE, os.X_OK), "built without libfabric")

@@ -24,6 +24,36 @@ static void note(const struct haul_provider_info *info, void *arg)
     report->tcp |= strcmp(info->name, "tcp") == 0 && !info->reason && info->channel;
 }
 
+struct count {
+    const char *name;
+    int reports;
+};
+
+static void count_report(const struct haul_provider_info *info, void *arg)
+{
+    struct count *count = arg;
+    count->reports += strcmp(info->name, count->name) == 0;
+}
+
+/* A file of that name in a later folder is another provider only to who looks: it is not used. */
+static void test_each_provider_once(void **state)
+{
+    const char *const names[] = {"tcp", "shm", "no_entry", "takes_signals"};
+    const char *folder = getenv("HAULTEST_UNUSABLE");
+    struct haul_options *options;
+    char twice[1024];
+    (void)state;
+    OK(haul_options_create(&options));
+    snprintf(twice, sizeof twice, "%s:%s/.", folder, folder);
+    OK(haul_options_set(options, "provider_path", twice));
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        struct count count = {names[i], 0};
+        haul_providers_each(options, count_report, &count);
+        assert_int_equal(count.reports, 1);
+    }
+    haul_options_destroy(options);
+}
+
 static struct haul_options *options_with(const char *provider)
 {
     struct haul_options *options;
@@ -184,6 +214,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_signal_handlers_stay), /* before another has loaded that plugin */
         cmocka_unit_test(test_reasons_are_reported),
+        cmocka_unit_test(test_each_provider_once),
         cmocka_unit_test(test_findings),
         cmocka_unit_test(test_they_cannot_be_opened),
         cmocka_unit_test(test_a_failed_open_places_nothing),

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""A server that sends a client's greeting back: the client must not take its own memory for the other side's."""
+"""A server that sends a client's greeting back: the client must not take itself, or its memory, for the other
+side."""
 import pathlib
 import socket
 import sys
@@ -10,32 +11,48 @@ import unittest
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / "failure"))
 # pylint: disable=wrong-import-position
 import attacks
-from support import LIMIT_S, FailureTest
+from support import LIMIT_S, PROVIDER, FailureTest
+
+NONCE = 16 + 8  # where it is in a greeting: after the prefix, magic and version
 
 
 class Mirror(threading.Thread):
-    def __init__(self):
+    def __init__(self, bend):
         super().__init__()
+        self.bend = bend  # what it changes in the greeting
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.listener.settimeout(LIMIT_S)
         self.address = "127.0.0.1:%d" % self.listener.getsockname()[1]
 
     def run(self):
         with self.listener, self.listener.accept()[0] as client:
-            greeting = client.recv(1 << 16)
-            client.sendall(bytes([attacks.WELCOME]) + greeting[1:])
+            greeting = bytearray(client.recv(1 << 16))
+            greeting[0] = attacks.WELCOME
+            self.bend(greeting)
+            client.sendall(greeting)
             while client.recv(1 << 16):
                 pass
 
 
 class Mirrored(FailureTest):
-    def test_own_memory(self):
-        mirror = Mirror()
+    def answer(self, bend):
+        mirror = Mirror(bend)
         mirror.start()
         self.addCleanup(mirror.join)
         client = self.start("caller", mirror.address, 1, 1000 * LIMIT_S)
-        self.assertRegex(client.line(0, "answer"), "^HAUL_PROVIDER .*its address is the one that we sent to it")
+        answer = client.line(0, "answer")
         self.assert_ends(client)
+        return answer
+
+    def test_own_greeting(self):
+        self.assertRegex(self.answer(lambda greeting: None), "^HAUL_PROTOCOL .*the greeting is our own")
+
+    def test_own_memory(self):
+        """With another number it is the server's; but what it says of memory is proven by reading it."""
+        def another_nonce(greeting):
+            greeting[NONCE] ^= 1
+        self.assertRegex(self.answer(another_nonce),
+                         "^ok" if PROVIDER == "tcp" else "^HAUL_PROVIDER .*no common path with provider")
 
 
 if __name__ == "__main__":

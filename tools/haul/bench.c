@@ -47,7 +47,8 @@ static const struct argp_option argp_options[] = {
      1},
     {"clients", 'n', "N", 0, "Client processes (default: 32; --mode latency has 1)", 2},
     {"connections", KEY_CONNECTIONS, "N", 0, "Peers of each client process (default: 1)", 2},
-    {"workload", 'w', "WORKLOAD", 0, "rl-frames (default) or \"key:dtype[d0,d1,...],...\"", 2},
+    {"workload", 'w', "WORKLOAD", 0,
+     "rl-frames (default; --mode idle: x:f32[16]) or \"key:dtype[d0,d1,...],...\"", 2},
     {"mode", 'm', "MODE", 0,
      "request (default: the server answers every message), stream (one way), latency (one client, "
      "ping-pong) or idle (peers that send nothing: what each costs)",
@@ -155,6 +156,8 @@ static void check(struct argp_state *state, struct bench_options *options, const
     char error[1024];
     if (options->mode == BENCH_LATENCY)
         options->clients = options->connections = 1;
+    if (!workload) /* what idle peers cost shall not be the memory of large messages */
+        workload = options->mode == BENCH_IDLE ? "x:f32[16]" : "rl-frames";
     if (!bench_workload_parse(&options->workload, workload, options->verify, error, sizeof(error)))
         argp_error(state, "%s", error);
     if (options->listen && options->connect)
@@ -168,7 +171,7 @@ static void check(struct argp_state *state, struct bench_options *options, const
 
 struct input {
     struct bench_options *options;
-    const char *workload;
+    const char *workload; /* NULL: the mode's */
 };
 
 static error_t parse_hidden(int key, char *text, struct argp_state *state)
@@ -406,7 +409,7 @@ int haul_command_bench(int argc, char **argv)
                                     .rounds = 1,
                                     .peers = limits,
                                     .board_fd = -1};
-    struct input input = {.options = &options, .workload = "rl-frames"};
+    struct input input = {.options = &options};
     const struct argp argp = {.options = argp_options, .parser = parse, .doc = doc};
     argp_parse(&argp, argc, argv, 0, NULL, &input);
     int code = options.role ? play_role(&options) : coordinate(&options);

@@ -288,13 +288,13 @@ static json_t *client_result(const struct run *run, double seconds, double cpu_s
         messages += counts[i] = run->board->slots[i].messages;
     uint64_t bytes = messages * options->workload.bytes;
     double gib = (double)bytes / RULER_GIB;
-    json_t *result =
-        json_pack("{ss ss si si ss sI sI sf sf sf so}", "provider", run->provider, "path", "",
-                  "clients", (int)options->clients, "connections", (int)options->connections,
-                  "mode", bench_mode_name(options->mode), "messages", (json_int_t)messages, "bytes",
-                  (json_int_t)bytes, "seconds", seconds, "gib_per_s", gib / seconds, "rows_per_s",
-                  (double)(messages * options->workload.rows) / seconds, "latency_us",
-                  latency_of(run->board));
+    json_t *result = json_pack(
+        "{ss ss si si ss sI sI sf sf sf so}", "provider", run->provider, "path",
+        run->board->slots[0].path, "clients", (int)options->clients, "connections",
+        (int)options->connections, "mode", bench_mode_name(options->mode), "messages",
+        (json_int_t)messages, "bytes", (json_int_t)bytes, "seconds", seconds, "gib_per_s",
+        gib / seconds, "rows_per_s", (double)(messages * options->workload.rows) / seconds,
+        "latency_us", latency_of(run->board));
     json_object_set_new(
         result, "cpu_s_per_gib",
         json_pack("{sn so}", "server", "client", gib > 0 ? json_real(cpu_s / gib) : json_null()));
@@ -302,6 +302,10 @@ static json_t *client_result(const struct run *run, double seconds, double cpu_s
     free(counts);
     return result;
 }
+
+/* Longer than the server needs to see that its clients have left, and to go: those of the next
+ * round must not meet the server of this one. */
+enum { SEEN_OFF_US = 500000 };
 
 static json_t *run_connect(struct run *run)
 {
@@ -322,7 +326,10 @@ static json_t *run_connect(struct run *run)
     double seconds = (double)(ruler_now_ns() - begin_ns) / 1e9;
     cpu_s = clients_cpu_s(run) - cpu_s;
     ruler_board_enter(run->board, RULER_OVER);
-    return await_clients_end(run) ? client_result(run, seconds, cpu_s) : NULL;
+    if (!await_clients_end(run))
+        return NULL;
+    usleep(SEEN_OFF_US);
+    return client_result(run, seconds, cpu_s);
 }
 
 static json_t *run_with(const struct bench_options *options, const char *provider,
