@@ -46,6 +46,8 @@ struct haul_link {
     struct haul_list ending;       /* ended, but the channel still has some of their arrays */
     struct haul_list kept;         /* finished ops whose given arrays are in the peer's use */
     struct haul_list sending_node; /* in engine->sending */
+    /* Frames with payload wait: the channel said HAUL_BUSY, or a chunk of ours is still in it. Ends
+     * with writable(), or when a payload comes back. */
     bool channel_busy;
     bool pumping; /* the channel may call writable() and sent() from inside send() */
 

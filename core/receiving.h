@@ -13,6 +13,18 @@ enum haul_message_state {
     HAUL_MESSAGE_DROPPED,   /* freed when its reads have ended */
 };
 
+/* Where it is, and which of its marks can be set:
+ *
+ *   PLACING    in inbox->unplaced: its offered bytes wait for named memory. Or on its way out of a
+ *              row, whose reads are being ended.
+ *   FETCHING   in engine->fetching: waits for its turn, with waits_for_pool for memory first.
+ *              fetch_active: has its turn; in engine->reading while reads are to be issued.
+ *              Neither: what it has offered is here, and inline bytes or the proof are to come.
+ *   WHOLE, DELIVERED, DROPPED: none of these marks; DROPPED ones may still have reads.
+ *
+ * Of reads: needs_proof comes with the first byte, proven with the proof, and both go when it is
+ * fetched anew; proving is set while the proof is under way; reads_failed, path_failed and
+ * cancelled last until the last read has ended. */
 struct haul_message {
     struct haul_engine *engine;
     struct haul_link *link;

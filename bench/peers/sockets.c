@@ -58,7 +58,9 @@ static void *need_memory(void *memory)
 
 static void tune(int fd)
 {
+    static const char unpaced[] = "cubic"; /* BBR, some systems' choice, paces here for nothing */
     int on = 1;
+    setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, unpaced, sizeof unpaced - 1);
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     if (options.send_buffer > 0)
         setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &options.send_buffer, sizeof options.send_buffer);

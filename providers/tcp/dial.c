@@ -52,6 +52,7 @@ static int dial_address(struct haul_tcp_conn *conn)
     int fd = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (fd < 0)
         return errno;
+    haul_tcp_unpace_dial(conn->channel, fd, address);
     int error = connect(fd, &address->socket.any, address->bytes) ? errno : 0;
     if (error == EINPROGRESS || error == EINTR)
         error = 0;

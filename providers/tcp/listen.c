@@ -88,6 +88,7 @@ static void welcome(struct listener *listener, int fd)
         return;
     }
     haul_tcp_socket_tune(listener->channel, fd);
+    haul_tcp_pace_accepted(listener->channel, fd);
     conn->state = HAUL_TCP_OPEN;
     conn->output.reporting = true; /* nothing can be reported before there is a link */
     conn->link = haul_tcp_host->accepted(listener->core, conn, haul_tcp_peer_format(fd, address));
@@ -172,6 +173,7 @@ static int listen_failed(const struct haul_tcp_address *address, int error)
 static void set_listening_options(const struct listener *listener, int fd, int family)
 {
     const int on = 1;
+    haul_tcp_unpace_listen(listener->channel, fd);
     setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
     /* One socket for both families, or else two that do not disturb each other. */
     const int v6_only = !listener->route->everywhere;

@@ -111,6 +111,7 @@ static int open_channel(struct haul_engine *engine, void **result)
     channel->engine = engine;
     channel->user_timeout_ms = read_user_timeout_ms(engine);
     channel->sets_local_send_buffer = haul_tcp_may_set_local_send_buffer();
+    haul_tcp_find_pacing(channel);
     channel->scratch = scratch;
     channel->timer_ns = HAUL_TCP_TIMER_OFF;
     TAILQ_INIT(&channel->timers);

@@ -40,7 +40,8 @@ struct haul_tcp_channel {
     struct haul_engine *engine;
     unsigned user_timeout_ms;    /* TCP_USER_TIMEOUT, 0: the system's */
     bool sets_local_send_buffer; /* see haul_tcp_socket_tune() */
-    uint64_t pass; /* counts progress(): the sending budget of a connection is per pass */
+    char pacing[16]; /* the system's congestion control if it paces, else "": see pacing.c */
+    uint64_t pass;   /* counts progress(): the sending budget of a connection is per pass */
     struct haul_tcp_conn *recent; /* that was ready last, or NULL */
     uint64_t recent_pass;         /* when that was */
     TAILQ_HEAD(, haul_tcp_timer) timers;
@@ -54,6 +55,17 @@ void haul_tcp_timer_init(struct haul_tcp_timer *timer, void (*expired)(void *arg
 void haul_tcp_timer_start(struct haul_tcp_channel *channel, struct haul_tcp_timer *timer,
                           uint64_t at_ns);
 void haul_tcp_timer_stop(struct haul_tcp_channel *channel, struct haul_tcp_timer *timer);
+
+/* ---- pacing.c ------------------------------------------------------------------------------- */
+
+struct haul_tcp_address;
+void haul_tcp_find_pacing(struct haul_tcp_channel *channel);
+/* Of sockets that do not connect or listen yet. */
+void haul_tcp_unpace_dial(const struct haul_tcp_channel *channel, int fd,
+                          const struct haul_tcp_address *address);
+void haul_tcp_unpace_listen(const struct haul_tcp_channel *channel, int fd);
+/* One from another host has the system's choice again. */
+void haul_tcp_pace_accepted(const struct haul_tcp_channel *channel, int fd);
 
 /* ---- address.c ------------------------------------------------------------------------------ */
 

@@ -222,3 +222,31 @@ def test_a_cancelled_receive_leaves_the_message_to_the_next(pair):
         await _aio.wait_op(call, WAIT)
 
     run(main())
+
+
+def test_loops_of_two_threads(pair):
+    """Each loop hears of the ends of its own calls, whichever thread has seen them."""
+    failures = []
+
+    async def call_often(number):
+        for i in range(50):
+            replies = await asyncio.gather(
+                *(pair.peer.acall({"i": (number, i, j)}, timeout=WAIT) for j in range(4))
+            )
+            assert [list(reply["i"]) for reply in replies] == [[number, i, j] for j in range(4)]
+
+    def client(number):
+        try:
+            asyncio.run(asyncio.wait_for(call_often(number), WAIT))
+        except BaseException as failure:
+            failures.append(failure)
+
+    clients = [threading.Thread(target=client, args=(number,)) for number in range(2)]
+    for thread in clients:
+        thread.start()
+    for _ in range(2 * 50 * 4):
+        message = pair.server.recv(WAIT)
+        message.reply(message)
+    for thread in clients:
+        thread.join()
+    assert failures == []

@@ -362,6 +362,53 @@ static void test_reads_that_end_at_once(void **state)
     }
 }
 
+/* The peer of the server's one client, once there is one: nothing announces it. */
+static struct haul_peer *wait_for_client(struct haul_server *server)
+{
+    struct haul_peer *client;
+    time_t limit = time(NULL) + WAIT_NS / 1000000000;
+    while (haul_server_peers(server, &client, 1) == 0) {
+        assert_in_range(time(NULL), 0, limit);
+        sched_yield();
+    }
+    return client;
+}
+
+/* A server may ask as soon as it has welcomed its client. What that one answers while it still
+ * proves the path leaves when it has. (It redials: before, there is no peer to receive from.) */
+static void test_replies_while_proving(void **state)
+{
+    struct world world = {.connect_ns = WAIT_NS};
+    struct haul_message *message, *reply;
+    struct haul_dict *question, *answer;
+    struct haul_op *op;
+    char address[64];
+    (void)state;
+    OK(open_context(SETTINGS(NULL), &world.server_context));
+    OK(open_context(SETTINGS("loop_rma_delay_us", "300000"), &world.client_context));
+    OK(connect_world(&world));
+    snprintf(address, sizeof address, "%s", haul_server_address(world.server));
+    haul_server_close(world.server);
+    OK(haul_listen(world.server_context, address, &world.server));
+    struct haul_peer *client = wait_for_client(world.server);
+    OK(haul_dict_create(world.server_context, &question));
+    OK(haul_dict_create(world.client_context, &answer));
+    put_bytes(answer, "reply", replies[0], 1000, reply_seed(0));
+    OK(haul_call_async(client, question, &op));
+    OK(haul_peer_recv(world.peer, &message, WAIT_NS));
+    OK(haul_reply(message, answer, WAIT_NS));
+    OK(haul_op_wait(op, WAIT_NS));
+    OK(haul_op_reply(op, &reply));
+    assert_bytes(reply, "reply", 1000, reply_seed(0));
+    haul_message_release(reply);
+    haul_message_release(message);
+    haul_op_release(op);
+    haul_dict_destroy(question);
+    haul_dict_destroy(answer);
+    haul_peer_release(client);
+    tear_down(&world);
+}
+
 /* ---- What fails ------------------------------------------------------------------------------ */
 
 /* With 1 the read that should prove the path fails, with 2 the first one of a message. */
@@ -870,6 +917,7 @@ int main(void)
         cmocka_unit_test(test_short_writes),
         cmocka_unit_test(test_late_reads),
         cmocka_unit_test(test_reads_that_end_at_once),
+        cmocka_unit_test(test_replies_while_proving),
         cmocka_unit_test(test_failing_reads),
         cmocka_unit_test(test_failing_reads_beside_a_view),
         cmocka_unit_test(test_hanging_reads_are_given_up),
