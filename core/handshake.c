@@ -226,7 +226,7 @@ static bool is_reflected(const struct haul_link *link, uint64_t nonce)
     HAUL_LIST_EACH(&link->engine->links, node)
     {
         const struct haul_link *own = HAUL_CONTAINER_OF(node, const struct haul_link, node);
-        if (own->nonce == nonce && nonce && !own->server == !link->server)
+        if (own->nonce == nonce && !own->server == !link->server)
             return true;
     }
     return false;
@@ -234,6 +234,8 @@ static bool is_reflected(const struct haul_link *link, uint64_t nonce)
 
 static int take_hello(struct haul_link *link, const struct haul_wire_hello *hello)
 {
+    if (hello->nonce == 0) /* what a lease that has ended reads as */
+        return haul_fail(HAUL_PROTOCOL, "a greeting with the nonce 0");
     if (is_reflected(link, hello->nonce))
         return haul_fail(HAUL_PROTOCOL, "the greeting is our own, sent back to us");
     link->peer_nonce = hello->nonce;

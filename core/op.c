@@ -93,8 +93,8 @@ int haul_op_create(struct haul_peer *peer, struct haul_dict *dict, enum haul_op_
     op->collected = true;
     op->result = 0;
     op->detail[0] = '\0';
-    op->waits_for_credit = op->has_payload = op->offered_rma = op->cancelling = op->gives =
-        op->released = false;
+    op->waits_for_credit = op->has_payload = op->offered_rma = op->cancelling = op->announced =
+        op->gives = op->released = false;
     op->reply = NULL;
     op->transfer = op->restarts = 0;
     op->send_offset = op->send_end = 0;
@@ -146,7 +146,8 @@ static uint64_t array_bytes(const struct haul_op *op)
 /* Given arrays that the peer may still look at stay with the link until RELEASE or its end. */
 static bool keep_given(struct haul_op *op)
 {
-    if (!op->gives || op->released || !op->link || op->link->state != HAUL_LINK_OPEN)
+    if (!op->announced || !op->gives || op->released || !op->link ||
+        op->link->state != HAUL_LINK_OPEN)
         return false;
     haul_list_append(&op->link->kept, &op->node);
     return true;

@@ -13,6 +13,7 @@
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 haul_provider_entry_fn haul_tcp_entry, haul_shm_entry;
 
@@ -30,6 +31,7 @@ struct plugin {
     char *file;
     const struct haul_provider *provider; /* NULL: could not be used */
     char reason[HAUL_DETAIL_MAX];
+    unsigned listing; /* in which it came last */
 };
 
 static pthread_mutex_t plugins_lock = PTHREAD_MUTEX_INITIALIZER;
@@ -173,10 +175,8 @@ static bool look_in_folder(const char *folder, void *arg)
     char file[PATH_MAX];
     if (snprintf(file, sizeof file, "%s/haul_%s.so", folder, search->name) >= (int)sizeof file)
         return false;
-    FILE *there = fopen(file, "re");
-    if (!there)
+    if (access(file, F_OK))
         return false;
-    fclose(there);
     search->found = get_plugin(search->name, file);
     return true;
 }
@@ -199,7 +199,7 @@ static struct plugin *find_plugin(const char *path, const char *name)
 }
 
 struct listing {
-    const char *path; /* HAUL_PROVIDER_PATH */
+    unsigned number;
     void (*visit)(struct plugin *plugin, void *arg);
     void *arg;
 };
@@ -216,18 +216,37 @@ static int is_plugin_file(const struct dirent *entry)
            !strcmp(entry->d_name + length - 3, ".so");
 }
 
-/* Each provider once: a file whose name is built in, or is in an earlier folder, is never used. */
+/* Whether what the name stands for has been listed: what is built in, or a file that is found
+ * first.
+ */
+static bool is_listed(const struct listing *listing, const char *name)
+{
+    HAUL_LIST_EACH(&plugins, node)
+    {
+        const struct plugin *plugin = HAUL_CONTAINER_OF(node, const struct plugin, node);
+        if (plugin->listing == listing->number && !strcmp(plugin->name, name))
+            return true;
+    }
+    return false;
+}
+
+static void list_plugin(const struct listing *listing, const char *name, const char *file)
+{
+    struct plugin *plugin = is_listed(listing, name) ? NULL : get_plugin(name, file);
+    if (!plugin)
+        return;
+    plugin->listing = listing->number;
+    listing->visit(plugin, listing->arg);
+}
+
 static void list_file(const struct listing *listing, const char *folder, const char *base)
 {
     char name[NAME_MAX], file[PATH_MAX];
     size_t length = strlen(base) - 8;
     memcpy(name, base + 5, length);
     name[length] = '\0';
-    if (snprintf(file, sizeof file, "%s/%s", folder, base) >= (int)sizeof file)
-        return;
-    struct plugin *plugin = find_plugin(listing->path, name);
-    if (plugin && !strcmp(plugin->file, file))
-        listing->visit(plugin, listing->arg);
+    if (snprintf(file, sizeof file, "%s/%s", folder, base) < (int)sizeof file)
+        list_plugin(listing, name, file);
 }
 
 static bool list_folder(const char *folder, void *arg)
@@ -247,12 +266,10 @@ static bool list_folder(const char *folder, void *arg)
 static void each_plugin(const char *path, void (*visit)(struct plugin *plugin, void *arg),
                         void *arg)
 {
-    for (size_t i = 0; i < HAUL_COUNT_OF(built_ins); i++) {
-        struct plugin *plugin = get_plugin(built_ins[i].name, built_in_file);
-        if (plugin)
-            visit(plugin, arg);
-    }
-    struct listing listing = {path, visit, arg};
+    static unsigned listings;
+    struct listing listing = {++listings, visit, arg};
+    for (size_t i = 0; i < HAUL_COUNT_OF(built_ins); i++)
+        list_plugin(&listing, built_ins[i].name, built_in_file);
     each_folder(path, list_folder, &listing);
 }
 

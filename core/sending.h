@@ -28,6 +28,7 @@ struct haul_op {
     struct haul_message *reply;
     bool waits_for_credit;
     bool has_payload; /* of its announcement, as planned last */
+    bool announced;   /* the peer may have heard of it */
     bool gives;       /* arrays that the peer may look at in place until its RELEASE */
     bool released;    /* the RELEASE is here */
     bool offered_rma; /* a peer may be reading the arrays by itself */

@@ -170,6 +170,7 @@ static bool announce(struct haul_op *op)
     haul_list_append(&link->open, &op->node);
     op->state = HAUL_OP_OPEN;
     op->seq = link->next_seq++;
+    op->announced = true;
     link->used_messages += on_credit;
     link->used_bytes += on_credit ? prepaid_bytes : 0;
     if (send_parcel(link, &op->announcement, op->header, header_bytes, op->segments, count,
@@ -178,6 +179,7 @@ static bool announce(struct haul_op *op)
     link->used_messages -= on_credit;
     link->used_bytes -= on_credit ? prepaid_bytes : 0;
     link->next_seq--;
+    op->announced = false;
     op->state = HAUL_OP_WAITING;
     haul_list_remove(&op->node);
     haul_list_prepend(&link->waiting, &op->node);
@@ -384,6 +386,7 @@ void haul_transmit_no_reply(const struct haul_op *reply)
 
 void haul_transmit_unannounce(struct haul_op *op)
 {
+    op->announced = false;
     if (op->kind == HAUL_OP_REPLY)
         haul_transmit_no_reply(op);
     if (!needs_credit(op))

@@ -244,9 +244,11 @@ def test_loops_of_two_threads(pair):
     clients = [threading.Thread(target=client, args=(number,)) for number in range(2)]
     for thread in clients:
         thread.start()
-    for _ in range(2 * 50 * 4):
-        message = pair.server.recv(WAIT)
-        message.reply(message)
-    for thread in clients:
-        thread.join()
-    assert failures == []
+    try:
+        for _ in range(2 * 50 * 4):
+            message = pair.server.recv(WAIT)
+            message.reply(message)
+    finally:
+        for thread in clients:
+            thread.join()
+        assert failures == []

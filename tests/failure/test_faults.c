@@ -375,7 +375,8 @@ static struct haul_peer *wait_for_client(struct haul_server *server)
 }
 
 /* A server may ask as soon as it has welcomed its client. What that one answers while it still
- * proves the path leaves when it has. (It redials: before, there is no peer to receive from.) */
+ * proves the path leaves when it has. (It redials: before, there is no peer to receive from. Where
+ * 0.3 s are too short for the question, the path is proven already.) */
 static void test_replies_while_proving(void **state)
 {
     struct world world = {.connect_ns = WAIT_NS};

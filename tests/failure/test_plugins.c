@@ -35,17 +35,18 @@ static void count_report(const struct haul_provider_info *info, void *arg)
     count->reports += strcmp(info->name, count->name) == 0;
 }
 
-/* A file of that name in a later folder is another provider only to who looks: it is not used. */
+/* What is found first is used: not a file of that name in a later folder, nor the same one again.
+ */
 static void test_each_provider_once(void **state)
 {
     const char *const names[] = {"tcp", "shm", "no_entry", "takes_signals"};
     const char *folder = getenv("HAULTEST_UNUSABLE");
     struct haul_options *options;
-    char twice[1024];
+    char thrice[1024];
     (void)state;
     OK(haul_options_create(&options));
-    snprintf(twice, sizeof twice, "%s:%s/.", folder, folder);
-    OK(haul_options_set(options, "provider_path", twice));
+    snprintf(thrice, sizeof thrice, "%s:%s:%s/.", folder, folder, folder);
+    OK(haul_options_set(options, "provider_path", thrice));
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         struct count count = {names[i], 0};
         haul_providers_each(options, count_report, &count);

@@ -47,6 +47,12 @@ class Mirrored(FailureTest):
     def test_own_greeting(self):
         self.assertRegex(self.answer(lambda greeting: None), "^HAUL_PROTOCOL .*the greeting is our own")
 
+    def test_no_nonce(self):
+        """It is what memory reads as that was given up: it would prove anything that holds zeros."""
+        def no_nonce(greeting):
+            greeting[NONCE:NONCE + 8] = bytes(8)
+        self.assertRegex(self.answer(no_nonce), "^HAUL_PROTOCOL .*the nonce 0")
+
     def test_own_memory(self):
         """With another number it is the server's; but what it says of memory is proven by reading it."""
         def another_nonce(greeting):

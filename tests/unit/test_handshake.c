@@ -16,7 +16,7 @@ enum { WHY_MAX = HAUL_WIRE_SENTENCE_MAX };
 /* A peer whose own reasons have so many bytes takes a WELCOME with as long a reason as there is. */
 static void assert_keeps_within(struct haul_engine *engine, size_t own_bytes)
 {
-    struct haul_wire_hello hello = {.version = HAUL_WIRE_VERSION, .credit_messages = 1};
+    struct haul_wire_hello hello = {.version = HAUL_WIRE_VERSION, .nonce = 7, .credit_messages = 1};
     uint8_t frame[HAUL_WIRE_HELLO_ENCODED_MAX];
     memset(hello.why, 's', WHY_MAX);
     size_t bytes = haul_hello_encode(&hello, HAUL_FRAME_WELCOME, frame);

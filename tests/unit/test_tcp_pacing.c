@@ -46,6 +46,15 @@ static void choose(int fd, const char *control)
         setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, control, (socklen_t)strlen(control)), 0);
 }
 
+/* The first choice of what does not pace; not every system lets everybody have it. */
+static const char *unpaced_control(void)
+{
+    int fd = tcp_socket();
+    int refused = setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, "cubic", strlen("cubic"));
+    close(fd);
+    return refused ? "reno" : "cubic";
+}
+
 /* A connection to 127.0.0.2 has two addresses, as if it came from another host. */
 static void test_dialed(void **state)
 {
@@ -59,7 +68,7 @@ static void test_dialed(void **state)
     haul_tcp_unpace_dial(&pacing, fd, &there);
     expect_control(fd, "reno");
     haul_tcp_unpace_dial(&pacing, fd, &here);
-    expect_control(fd, "cubic");
+    expect_control(fd, unpaced_control());
     close(fd);
 }
 
@@ -89,7 +98,7 @@ static void test_accepted(void **state)
     haul_tcp_unpace_listen(&pacing, listener);
     assert_int_equal(bind(listener, &any.socket.any, any.bytes), 0);
     assert_int_equal(listen(listener, 1), 0);
-    expect_accepted(listener, "127.0.0.1", "cubic");
+    expect_accepted(listener, "127.0.0.1", unpaced_control());
     expect_accepted(listener, "127.0.0.2", "reno");
     close(listener);
 }
