@@ -608,6 +608,41 @@ static void test_gone_while_busy(void **state)
     haul_op_release(by_rma);
 }
 
+/* A given array of a message that was taken back before it had left, because the channel was busy,
+ * is the pool's again: no RELEASE will come for it. */
+static void test_given_arrays_of_what_never_left(void **state)
+{
+    const uint64_t bytes = BYTES_MAX;
+    struct world world = {.items = large_items, .connect_ns = WAIT_NS, .patience_ns = WAIT_NS};
+    struct haul_stats before;
+    struct haul_dict *dict;
+    struct haul_op *op;
+    uint8_t number[8];
+    void *data;
+    (void)state;
+    OK(open_context(SETTINGS(NULL), &world.server_context));
+    OK(open_context(SETTINGS("loop_delay_us", "50000"), &world.client_context));
+    OK(connect_world(&world));
+    start_receiver(&world);
+    struct haul_op *on_channel = start_arrays(&world, 20, 900000);
+    wait_for(world.client_context, has_transmitted, 1000000);
+    haul_context_stats(world.client_context, &before);
+    OK(haul_dict_create(world.client_context, &dict));
+    put_bytes(dict, "inline", number, sizeof number, 0);
+    OK(haul_dict_alloc(dict, "given", HAUL_U8, 1, &bytes, &data));
+    OK(haul_dict_give(dict, "given"));
+    OK(haul_send_async(world.peer, dict, &op));
+    haul_op_cancel(op);
+    assert_int_equal(haul_op_wait(op, WAIT_NS), HAUL_CANCELLED);
+    haul_op_release(op);
+    haul_dict_destroy(dict);
+    wait_for(world.client_context, uses_no_more, before.pool_used_bytes);
+    haul_op_cancel(on_channel);
+    haul_op_release(on_channel);
+    end_receiver(&world);
+    tear_down(&world);
+}
+
 /* Everything is closed while the read that should prove the path hangs. */
 static void test_closed_during_probe(void **state)
 {
@@ -930,6 +965,7 @@ int main(void)
         cmocka_unit_test(test_memory_used_anew_during_reads),
         cmocka_unit_test(test_given_arrays_outlive_their_connection),
         cmocka_unit_test(test_gone_while_busy),
+        cmocka_unit_test(test_given_arrays_of_what_never_left),
         cmocka_unit_test(test_closed_during_probe),
         cmocka_unit_test(test_dropped_at_every_byte),
         cmocka_unit_test(test_dropped_in_payloads),
