@@ -49,7 +49,8 @@ void haul_plugins_unlock(void)
 
 static const char *built_in_file = "built in";
 
-static bool descriptor_is_sound(const struct haul_provider *provider, char *reason, size_t size)
+static bool descriptor_is_sound(const struct haul_provider *provider, const char *name,
+                                char *reason, size_t size)
 {
     if (provider->abi != HAUL_PROVIDER_ABI) {
         snprintf(
@@ -64,6 +65,11 @@ static bool descriptor_is_sound(const struct haul_provider *provider, char *reas
         snprintf(reason, size, "its descriptor is not complete");
         return false;
     }
+    if (strcmp(provider->name, name) != 0) { /* a copy, say: it would be used beside the other */
+        snprintf(reason, size, "it is provider %.40s: its file has to be called haul_%.40s.so",
+                 provider->name, provider->name);
+        return false;
+    }
     return true;
 }
 
@@ -72,7 +78,7 @@ static void ask_entry(struct plugin *plugin, haul_provider_entry_fn *entry)
     const struct haul_provider *provider = entry(&haul_host);
     if (!provider)
         haul_copy_text(plugin->reason, sizeof plugin->reason, haul_error_detail());
-    else if (descriptor_is_sound(provider, plugin->reason, sizeof plugin->reason))
+    else if (descriptor_is_sound(provider, plugin->name, plugin->reason, sizeof plugin->reason))
         plugin->provider = provider;
 }
 

@@ -582,19 +582,26 @@ static void test_shut_down_during_reads(void **state)
         shut_down_during_reads(i % 2);
 }
 
+/* A world whose channel is busy for a while with the op that is returned: with arrays that are too
+ * small to be registered, and so many that their data waits for itself. */
+static struct haul_op *build_busy(struct world *world)
+{
+    OK(open_context(SETTINGS(NULL), &world->server_context));
+    OK(open_context(SETTINGS("loop_delay_us", "50000"), &world->client_context));
+    OK(connect_world(world));
+    start_receiver(world);
+    struct haul_op *on_channel = start_arrays(world, 20, 900000);
+    wait_for(world->client_context, has_transmitted, 1000000);
+    return on_channel;
+}
+
 /* The server leaves while a message with registered memory waits for a busy channel: it waits for
  * the next connection, with nothing left of the old one. */
 static void test_gone_while_busy(void **state)
 {
     struct world world = {.items = large_items, .connect_ns = WAIT_NS, .patience_ns = WAIT_NS};
     (void)state;
-    OK(open_context(SETTINGS(NULL), &world.server_context));
-    OK(open_context(SETTINGS("loop_delay_us", "50000"), &world.client_context));
-    OK(connect_world(&world));
-    start_receiver(&world);
-    /* Arrays that are too small to be registered, and so many that their data waits for itself. */
-    struct haul_op *on_channel = start_arrays(&world, 20, 900000);
-    wait_for(world.client_context, has_transmitted, 1000000);
+    struct haul_op *on_channel = build_busy(&world);
     struct haul_op *by_rma = start_arrays(&world, 2, 2 << 20);
     haul_server_close(world.server);
     world.server = NULL;
@@ -620,12 +627,7 @@ static void test_given_arrays_of_what_never_left(void **state)
     uint8_t number[8];
     void *data;
     (void)state;
-    OK(open_context(SETTINGS(NULL), &world.server_context));
-    OK(open_context(SETTINGS("loop_delay_us", "50000"), &world.client_context));
-    OK(connect_world(&world));
-    start_receiver(&world);
-    struct haul_op *on_channel = start_arrays(&world, 20, 900000);
-    wait_for(world.client_context, has_transmitted, 1000000);
+    struct haul_op *on_channel = build_busy(&world);
     haul_context_stats(world.client_context, &before);
     OK(haul_dict_create(world.client_context, &dict));
     put_bytes(dict, "inline", number, sizeof number, 0);

@@ -5,6 +5,7 @@
 #include <haul/provider.h>
 
 #include <signal.h>
+#include <unistd.h>
 
 /* What was reported of each plugin in the folder. */
 struct report {
@@ -78,6 +79,37 @@ static void test_reasons_are_reported(void **state)
     assert_non_null(strstr(report.no_entry, "haul_provider_entry"));
     assert_true(report.tcp);
     haul_options_destroy(options);
+}
+
+struct alias {
+    char reason[512];
+};
+
+static void note_alias(const struct haul_provider_info *info, void *arg)
+{
+    struct alias *alias = arg;
+    if (strcmp(info->name, "alias") == 0 && info->reason)
+        snprintf(alias->reason, sizeof alias->reason, "%s", info->reason);
+}
+
+/* A copy under another name is not used beside the first. */
+static void test_a_file_is_named_after_its_provider(void **state)
+{
+    char folder[] = "/tmp/haul-test-XXXXXX", file[64], target[1024];
+    struct alias alias = {.reason = ""};
+    struct haul_options *options;
+    (void)state;
+    assert_non_null(mkdtemp(folder));
+    snprintf(file, sizeof file, "%s/haul_alias.so", folder);
+    snprintf(target, sizeof target, "%s/haul_takes_signals.so", getenv("HAULTEST_UNUSABLE"));
+    assert_int_equal(symlink(target, file), 0);
+    OK(haul_options_create(&options));
+    OK(haul_options_set(options, "provider_path", folder));
+    haul_providers_each(options, note_alias, &alias);
+    haul_options_destroy(options);
+    unlink(file);
+    rmdir(folder);
+    assert_non_null(strstr(alias.reason, "has to be called haul_takes_signals.so"));
 }
 
 static void cannot_open(const char *provider, const char *words)
@@ -216,6 +248,7 @@ int main(void)
         cmocka_unit_test(test_signal_handlers_stay), /* before another has loaded that plugin */
         cmocka_unit_test(test_reasons_are_reported),
         cmocka_unit_test(test_each_provider_once),
+        cmocka_unit_test(test_a_file_is_named_after_its_provider),
         cmocka_unit_test(test_findings),
         cmocka_unit_test(test_they_cannot_be_opened),
         cmocka_unit_test(test_a_failed_open_places_nothing),
